@@ -1,0 +1,1 @@
+# filled by doc/'s parts

@@ -1,0 +1,1 @@
+# filled by policyd/'s parts

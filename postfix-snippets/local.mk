@@ -1,0 +1,1 @@
+# filled by postfix-snippets/'s parts

@@ -1,0 +1,260 @@
+#include "shared/daemon/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <netdb.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "shared/base/log.h"
+
+static void usage(const char *name, const char *purpose, FILE *out)
+{
+	fprintf(out,
+	    "usage: %s [-C FILE] [-o name=value] [-v] [-S] [-t]\n"
+	    "%s\n\n"
+	    "  -C FILE         read FILE instead of %s\n"
+	    "  -o name=value   set one setting (may be repeated)\n"
+	    "  -S              log to syslog (facility mail) instead of standard error\n"
+	    "  -t              check the configuration and exit\n"
+	    "  -v              log more\n"
+	    "  -h, --help      this text\n"
+	    "  --version       the version\n",
+	    name, purpose, CONFIG_FILE_DEFAULT);
+}
+
+void daemon_fatal(const struct errinfo *err)
+{
+	daemon_notify("STATUS=failed");
+	log_error("%s", err->text);
+	exit(3);
+}
+
+void daemon_start(struct daemon *daemon, const char *name, const char *purpose, int argc, char **argv)
+{
+	static const struct option longs[] = {{"help", no_argument, NULL, 'h'}, {"version", no_argument, NULL, 'V'}, {0}};
+	const char *file = NULL, *assignments[64];
+	size_t n_assignments = 0;
+	bool check = false, to_syslog = false;
+	struct errinfo err = {""};
+	int c;
+
+	daemon->name = name;
+	config_init(&daemon->config);
+	while ((c = getopt_long(argc, argv, "C:o:vtSh", longs, NULL)) != -1)
+		switch (c) {
+		case 'C':
+			file = optarg;
+			break;
+		case 'o':
+			if (n_assignments == sizeof(assignments) / sizeof(assignments[0])) {
+				fprintf(stderr, "%s: too many -o\n", name);
+				exit(2);
+			}
+			assignments[n_assignments++] = optarg;
+			break;
+		case 'v':
+			log_set_level(LOG_LEVEL_DEBUG);
+			break;
+		case 't':
+			check = true;
+			break;
+		case 'S':
+			to_syslog = true;
+			break;
+		case 'h':
+			usage(name, purpose, stdout);
+			exit(0);
+		case 'V':
+			printf("%s %s\n", name, PACKAGE_VERSION);
+			exit(0);
+		default:
+			usage(name, purpose, stderr);
+			exit(2);
+		}
+	if (optind < argc) {
+		fprintf(stderr, "%s: unexpected argument \"%s\"\n", name, argv[optind]);
+		usage(name, purpose, stderr);
+		exit(2);
+	}
+	log_open(name, to_syslog);
+	umask(0027);
+	if (config_load(&daemon->config, file, &err) != STATUS_OK)
+		daemon_fatal(&err);
+	for (size_t i = 0; i < n_assignments; i++)
+		if (config_assign(&daemon->config, assignments[i], &err) != STATUS_OK)
+			daemon_fatal(&err);
+	if (check) {
+		config_print(&daemon->config, true, stdout);
+		exit(0);
+	}
+}
+
+static enum status find_owner(const struct daemon *daemon, uid_t *uid, gid_t *gid, struct errinfo *err)
+{
+	struct passwd *pw = getpwnam(daemon->config.user);
+	struct group *gr = getgrnam(daemon->config.group);
+
+	if (!pw)
+		return errinfo_set(err, STATUS_ABSENT,
+		    "there is no user \"%s\" to run as: make it (useradd --system %s), or set user", daemon->config.user,
+		    daemon->config.user);
+	if (!gr)
+		return errinfo_set(err, STATUS_ABSENT,
+		    "there is no group \"%s\" to run as: make it (groupadd --system %s), or set group", daemon->config.group,
+		    daemon->config.group);
+	*uid = pw->pw_uid;
+	*gid = gr->gr_gid;
+	return STATUS_OK;
+}
+
+enum status daemon_drop_privileges(const struct daemon *daemon, struct errinfo *err)
+{
+	enum status status;
+	uid_t uid;
+	gid_t gid;
+
+	if (geteuid() != 0)
+		return STATUS_OK;
+	status = find_owner(daemon, &uid, &gid, err);
+	if (status != STATUS_OK)
+		return status;
+	if (uid == 0)
+		return STATUS_OK; /* asked for: user = root */
+	if (initgroups(daemon->config.user, gid) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0)
+		return errinfo_set(err, STATUS_DENIED, "can't become %s: %s", daemon->config.user, strerror(errno));
+	prctl(PR_SET_DUMPABLE, 0);
+	return STATUS_OK;
+}
+
+enum status daemon_make_directory(const struct daemon *daemon, const char *path, unsigned mode, struct errinfo *err)
+{
+	enum status status;
+	uid_t uid;
+	gid_t gid;
+
+	if (mkdir(path, 0700) != 0) {
+		if (errno == EEXIST)
+			return STATUS_OK;
+		return errinfo_set(err, STATUS_IO, "can't make the directory %s: %s", path, strerror(errno));
+	}
+	if (geteuid() == 0) {
+		status = find_owner(daemon, &uid, &gid, err);
+		if (status != STATUS_OK) {
+			rmdir(path);
+			return status;
+		}
+		if (chown(path, uid, gid) != 0)
+			return errinfo_set(err, STATUS_IO, "can't give %s to %s: %s", path, daemon->config.user, strerror(errno));
+	}
+	if (chmod(path, mode) != 0)
+		return errinfo_set(err, STATUS_IO, "can't set the mode of %s: %s", path, strerror(errno));
+	return STATUS_OK;
+}
+
+static enum status listen_unix(const struct listen_address *address, int backlog, int *out, struct errinfo *err)
+{
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	int fd, probe;
+
+	memcpy(sun.sun_path, address->path, sizeof(sun.sun_path));
+	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (probe < 0 || fd < 0)
+		goto fail;
+	/* A socket that nobody listens on is left over from a kill; one that answers belongs to a running daemon. */
+	if (connect(probe, (struct sockaddr *)&sun, sizeof(sun)) == 0 || errno == EAGAIN) {
+		close(probe);
+		close(fd);
+		return errinfo_set(err, STATUS_BUSY, "another process listens on %s already", address->path);
+	}
+	if (errno == ECONNREFUSED)
+		unlink(address->path);
+	if (bind(fd, (struct sockaddr *)&sun, sizeof(sun)) != 0 || chmod(address->path, 0666) != 0 || listen(fd, backlog) != 0)
+		goto fail;
+	close(probe);
+	*out = fd;
+	return STATUS_OK;
+fail:
+	errinfo_set(err, STATUS_IO, "can't listen on %s: %s", address->path, strerror(errno));
+	if (probe >= 0)
+		close(probe);
+	if (fd >= 0)
+		close(fd);
+	return STATUS_IO;
+}
+
+static enum status listen_inet(const struct listen_address *address, int backlog, int *out, struct errinfo *err)
+{
+	struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *list = NULL;
+	char port[8];
+	int fd = -1, on = 1, rc;
+
+	snprintf(port, sizeof(port), "%u", address->port);
+	rc = getaddrinfo(address->host[0] ? address->host : NULL, port, &hints, &list);
+	if (rc != 0)
+		return errinfo_set(err, STATUS_INVALID, "can't listen on %s: %s", address->host, gai_strerror(rc));
+	for (struct addrinfo *ai = list; ai; ai = ai->ai_next) {
+		fd = socket(ai->ai_family, ai->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, ai->ai_protocol);
+		if (fd < 0)
+			continue;
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+		if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, backlog) == 0)
+			break;
+		rc = errno;
+		close(fd);
+		errno = rc;
+		fd = -1;
+	}
+	freeaddrinfo(list);
+	if (fd < 0)
+		return errinfo_set(
+		    err, STATUS_IO, "can't listen on %s port %u: %s", address->host, address->port, strerror(errno));
+	*out = fd;
+	return STATUS_OK;
+}
+
+enum status daemon_listen(const struct listen_address *address, int backlog, int *fd, struct errinfo *err)
+{
+	return address->is_unix ? listen_unix(address, backlog, fd, err) : listen_inet(address, backlog, fd, err);
+}
+
+void daemon_notify(const char *state)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un sun = {.sun_family = AF_UNIX};
+	size_t len = path ? strlen(path) : 0;
+	int fd;
+
+	if (len < 2 || len >= sizeof(sun.sun_path) || (path[0] != '/' && path[0] != '@'))
+		return;
+	memcpy(sun.sun_path, path, len);
+	if (path[0] == '@')
+		sun.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&sun,
+		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
+		log_debug("sd_notify: %s", strerror(errno));
+	close(fd);
+}
+
+void daemon_raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}

@@ -1,0 +1,11 @@
+# Each unit test is one program, test_MODULE, that prints TAP.
+UNIT_LIBS = $(BASE_LIBS) $(CMOCKA_LIBS)
+
+if HAVE_CMOCKA
+unit_tests += tests/unit/test_base
+tests_unit_test_base_SOURCES = %D%/test_base.c %D%/unit.h
+tests_unit_test_base_LDADD = $(UNIT_LIBS)
+
+check_PROGRAMS += $(unit_tests)
+TESTS += $(unit_tests)
+endif
