@@ -1,4 +1,5 @@
 include tests/unit/local.mk
+include tests/postfix/local.mk
 
 TEST_EXTENSIONS = .sh .py
 TEST_LOG_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh

@@ -1,0 +1,10 @@
+postfix_tests = %D%/t3-lab.py
+
+EXTRA_DIST += $(postfix_tests) \
+	tests/lib/lab.py tests/lib/load.py tests/lib/maillog.py tests/lib/smtp.py tests/lib/tap.py tests/lib/wait.py
+
+# Real mail through a private Postfix: root, Postfix and a few minutes are needed, so it is not part of make check.
+.PHONY: check-postfix
+check-postfix: all
+	@bad=0; for test in $(postfix_tests); do echo "# $$test"; \
+		POSTTRACE_BUILD='$(abs_top_builddir)' $(top_srcdir)/$$test || bad=1; done; exit $$bad
