@@ -13,6 +13,8 @@ libposttrace_a_SOURCES = \
 	%D%/daemon/daemon.c %D%/daemon/daemon.h \
 	%D%/journal/journal.h \
 	%D%/journal/journal_frame.h \
+	%D%/journal/journal_read.c \
+	%D%/journal/journal_write.c \
 	%D%/store/store.h \
 	%D%/model/smtp_event.c %D%/model/smtp_event.h
 

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#define BLOCK_BYTES 8192
+#define BLOCK_BYTES 4000
 
 struct arena_block {
 	struct arena_block *next;

@@ -6,6 +6,10 @@ unit_tests += tests/unit/test_base
 tests_unit_test_base_SOURCES = %D%/test_base.c %D%/unit.h
 tests_unit_test_base_LDADD = $(UNIT_LIBS)
 
+unit_tests += tests/unit/test_journal
+tests_unit_test_journal_SOURCES = %D%/test_journal.c %D%/unit.h
+tests_unit_test_journal_LDADD = $(UNIT_LIBS)
+
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
