@@ -59,7 +59,7 @@ static void emit(enum log_level level, const char *raw)
 		return; /* nowhere left to say it */
 }
 
-static void vlog(enum log_level level, const char *fmt, va_list ap)
+PRINTF(2, 0) static void vlog(enum log_level level, const char *fmt, va_list ap)
 {
 	char raw[2048];
 
