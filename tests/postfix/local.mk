@@ -1,7 +1,8 @@
 postfix_tests = %D%/t3-lab.py
 
 EXTRA_DIST += $(postfix_tests) \
-	tests/lib/lab.py tests/lib/load.py tests/lib/maillog.py tests/lib/smtp.py tests/lib/tap.py tests/lib/wait.py
+	quickstart runtests .ci/run \
+	tests/lib/debian.sh tests/lib/hooks.py tests/lib/quickstart.py tests/lib/lab.py tests/lib/load.py tests/lib/maillog.py tests/lib/smtp.py tests/lib/tap.py tests/lib/wait.py
 
 # Real mail through a private Postfix: root, Postfix and a few minutes are needed, so it is not part of make check.
 .PHONY: check-postfix
