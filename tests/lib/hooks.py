@@ -21,6 +21,31 @@ HOOKS = ("milter", "policyd", "recorder")
 SANITIZED = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer")
 
 
+MILTER = "{ unix:posttrace/milter.sock, connect_timeout=%s, command_timeout=%s, content_timeout=%s, default_action=accept }"
+POLICY = "check_policy_service { unix:posttrace/policy.sock, policy_context=%s, timeout=%s, try_limit=%d, default_action=DUNNO }"
+# restriction list: what stands in it already (as lab.py has it), each step with a tracepoint in front, and one behind
+LISTS = {
+    "client": ["check_client_access texthash:{conf}/client_access"],
+    "helo": ["check_helo_access texthash:{conf}/helo_access"],
+    "sender": ["check_sender_access texthash:{conf}/sender_access", "reject_non_fqdn_sender"],
+    "relay": ["permit_mynetworks", "permit_sasl_authenticated", "check_recipient_access texthash:{conf}/relay_access",
+              "reject_unauth_destination"],
+}
+
+
+def attach_by_hand(postfix, tracepoints, timeout="1s", tries=1, milter=("1s", "1s", "1s")):
+    """The hooks with the braces under test: 1 tracepoint (in front of the relay list), or 12 of them."""
+    settings = [f"smtpd_milters={MILTER % milter}", f"non_smtpd_milters={MILTER % milter}"]
+    for name, steps in LISTS.items():
+        steps = [step.format(conf=postfix.conf) for step in steps]
+        points = [POLICY % (f"{name}/{n + 1}", timeout, tries) for n in range(len(steps) + 1)]
+        if tracepoints == 1:
+            points = points[:1] if name == "relay" else []
+        woven = [x for pair in zip(points, steps) for x in pair] + points[len(steps):] if points[1:] else points + steps
+        settings.append(f"smtpd_{name}_restrictions={', '.join(woven)}")
+    postfix.postconf("-e", *settings)
+
+
 def build_dir():
     path = os.environ.get("POSTTRACE_BUILD") or os.environ.get("top_builddir") or os.path.join(SOURCE_DIR, "build")
     path = os.path.abspath(path)

@@ -74,6 +74,7 @@ class Session:
     transactions: list = field(default_factory=list)
     port: int | None = None
     server: tuple | None = None
+    seconds: float | None = None
     error: str | None = None
 
 
@@ -161,6 +162,12 @@ def message_text(transaction, size=300):
 
 def play(session, postfix):
     """One session, from connect to its end. A server that behaves unexpectedly ends it, with session.error set."""
+    start = time.monotonic()
+    play_whole(session, postfix)
+    session.seconds = time.monotonic() - start
+
+
+def play_whole(session, postfix):
     session.server = postfix.submission if session.login else postfix.smtp
     try:
         client = Smtp(session.server, source=session.client)

@@ -1,8 +1,8 @@
-postfix_tests = %D%/t3-lab.py
+postfix_tests = %D%/t3-lab.py %D%/t3-faults.py
 
-EXTRA_DIST += $(postfix_tests) \
-	quickstart runtests .ci/run \
-	tests/lib/debian.sh tests/lib/hooks.py tests/lib/quickstart.py tests/lib/lab.py tests/lib/load.py tests/lib/maillog.py tests/lib/smtp.py tests/lib/tap.py tests/lib/wait.py
+EXTRA_DIST += $(postfix_tests) quickstart runtests .ci/run \
+	tests/lib/debian.sh tests/lib/hooks.py tests/lib/lab.py tests/lib/load.py tests/lib/maillog.py \
+	tests/lib/quickstart.py tests/lib/smtp.py tests/lib/standin.py tests/lib/tap.py tests/lib/truth.py tests/lib/wait.py
 
 # Real mail through a private Postfix: root, Postfix and a few minutes are needed, so it is not part of make check.
 .PHONY: check-postfix
