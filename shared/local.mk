@@ -15,7 +15,16 @@ libposttrace_a_SOURCES = \
 	%D%/journal/journal_frame.h \
 	%D%/journal/journal_read.c \
 	%D%/journal/journal_write.c \
-	%D%/store/store.h \
+	%D%/model/correlate.c %D%/model/correlate.h \
+	%D%/model/session.h \
+	%D%/model/tracepoint.c %D%/model/tracepoint.h \
+	%D%/model/tx.c %D%/model/tx.h \
+	%D%/postfix/child.c %D%/postfix/child.h \
+	%D%/store/store.c %D%/store/store.h \
+	%D%/store/store_key.c %D%/store/store_key.h \
+	%D%/store/store_private.h \
+	%D%/store/store_scan.c \
+	%D%/store/store_upkeep.c \
 	%D%/model/smtp_event.c %D%/model/smtp_event.h
 
 nodist_libposttrace_a_SOURCES = \
@@ -32,4 +41,4 @@ EXTRA_DIST += %D%/model/record.proto
 %D%/model/record.pb-c.h: %D%/model/record.pb-c.c
 	@touch $@
 
-BASE_LIBS = libposttrace.a $(PROTOBUF_C_LIBS) $(ZLIB_LIBS) $(MD_LIBS)
+BASE_LIBS = libposttrace.a $(PROTOBUF_C_LIBS) $(ZLIB_LIBS) $(MD_LIBS) $(LMDB_LIBS)

@@ -10,6 +10,10 @@ unit_tests += tests/unit/test_journal
 tests_unit_test_journal_SOURCES = %D%/test_journal.c %D%/unit.h
 tests_unit_test_journal_LDADD = $(UNIT_LIBS)
 
+unit_tests += tests/unit/test_store
+tests_unit_test_store_SOURCES = %D%/test_store.c %D%/unit.h
+tests_unit_test_store_LDADD = $(UNIT_LIBS)
+
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
