@@ -1,1 +1,17 @@
-# filled by query/'s parts
+bin_PROGRAMS += posttrace
+posttrace_SOURCES = \
+	%D%/main.c %D%/cmd.h \
+	%D%/cmd_export.c \
+	%D%/cmd_follow.c \
+	%D%/cmd_list.c \
+	%D%/cmd_show.c \
+	%D%/cmd_store.c \
+	%D%/cmd_summary.c \
+	%D%/cmd_why.c \
+	%D%/filter.c %D%/filter.h \
+	%D%/find.c %D%/find.h \
+	%D%/pager.c %D%/pager.h \
+	%D%/render.h %D%/render_json.c %D%/render_text.c \
+	%D%/timeline.c %D%/timeline.h \
+	%D%/timespec.c %D%/timespec.h
+posttrace_LDADD = $(BASE_LIBS) $(LMDB_LIBS) $(JSON_LIBS) $(SMARTCOLS_LIBS)

@@ -31,8 +31,7 @@ size_t text_utf8_next(struct span in, unsigned *cp)
 	return need;
 }
 
-/* Characters that move, hide or break the text around them. */
-static bool is_deceptive(unsigned cp)
+bool text_is_deceptive(unsigned cp)
 {
 	return (cp >= 0x80 && cp < 0xa0) || cp == 0xad || cp == 0x61c || cp == 0x180e ||
 	       (cp >= 0x200b && cp <= 0x200f) || (cp >= 0x2028 && cp <= 0x202e) ||
@@ -56,7 +55,7 @@ static size_t escape_one(struct span in, bool keep_backslash, char piece[16])
 	}
 	if (c == '\\' && !keep_backslash)
 		return snprintf(piece, 16, "\\\\"), 1;
-	if (n > 1 && is_deceptive(cp))
+	if (n > 1 && text_is_deceptive(cp))
 		return snprintf(piece, 16, "\\u{%x}", cp), n;
 	memcpy(piece, in.ptr, n);
 	piece[n] = '\0';

@@ -22,6 +22,8 @@ bool text_is_utf8(struct span in);
 void text_to_utf8(struct strbuf *out, struct span in);
 /* The length of the valid UTF-8 sequence at the start of in (its code point in *cp), or 0. */
 size_t text_utf8_next(struct span in, unsigned *cp);
+/* A character that moves, hides or breaks the text around it. */
+bool text_is_deceptive(unsigned cp);
 
 /* RFC 3339, UTC, microseconds: 2026-11-24T10:02:11.123456Z. */
 void text_rfc3339(struct strbuf *out, long long at_us);
