@@ -14,4 +14,4 @@ posttrace_SOURCES = \
 	%D%/render.h %D%/render_json.c %D%/render_text.c \
 	%D%/timeline.c %D%/timeline.h \
 	%D%/timespec.c %D%/timespec.h
-posttrace_LDADD = $(BASE_LIBS) $(LMDB_LIBS) $(JSON_LIBS) $(SMARTCOLS_LIBS)
+posttrace_LDADD = $(BASE_LIBS) $(JSON_LIBS) $(SMARTCOLS_LIBS)

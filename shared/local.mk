@@ -18,6 +18,7 @@ libposttrace_a_SOURCES = \
 	%D%/model/correlate.c %D%/model/correlate.h \
 	%D%/model/session.h \
 	%D%/model/tracepoint.c %D%/model/tracepoint.h \
+	%D%/model/trace_id.c %D%/model/trace_id.h \
 	%D%/model/tx.c %D%/model/tx.h \
 	%D%/postfix/child.c %D%/postfix/child.h \
 	%D%/store/store.c %D%/store/store.h \
