@@ -1,1 +1,2 @@
-# filled by doc/'s parts
+dist_man_MANS += %D%/man/posttrace-recorder.8 %D%/man/posttrace.cf.5
+EXTRA_DIST += %D%/architecture.md

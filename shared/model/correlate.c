@@ -19,20 +19,6 @@
 #define POLICY  POSTTRACE__SOURCE__SOURCE_POLICY
 #define MAILLOG POSTTRACE__SOURCE__SOURCE_MAILLOG
 
-TAILQ_HEAD(session_list, session);
-
-struct correlate {
-	struct correlate_sink sink;
-	struct session_list sessions;
-	struct tx_list dirty;
-	struct session *by_connection, *by_peer;
-	struct log_view *by_pid;
-	struct tx *by_queue_id;
-	uint64_t configuration;
-	size_t n_sessions;
-	uint64_t next_key;
-};
-
 struct correlate *correlate_new(const struct correlate_sink *sink)
 {
 	struct correlate *c = calloc(1, sizeof(*c));
@@ -40,7 +26,7 @@ struct correlate *correlate_new(const struct correlate_sink *sink)
 	if (!c)
 		return NULL;
 	c->sink = *sink;
-	c->next_key = (uint64_t)clock_now_us();
+	c->next_key = (uint64_t)clock_now_us(); /* above the keys of every earlier run */
 	TAILQ_INIT(&c->sessions);
 	TAILQ_INIT(&c->dirty);
 	return c;
@@ -58,7 +44,7 @@ void correlate_set_configuration(struct correlate *c, uint64_t digest)
 
 /* --- sessions ---------------------------------------------------------- */
 
-static struct session *session_new(struct correlate *c, int64_t at_us)
+struct session *session_new(struct correlate *c, int64_t at_us)
 {
 	struct session *s = calloc(1, sizeof(*s));
 
@@ -74,7 +60,7 @@ static struct session *session_new(struct correlate *c, int64_t at_us)
 	return s;
 }
 
-static void set_connection(struct correlate *c, struct session *s, uint64_t run, uint64_t connection)
+void session_set_connection(struct correlate *c, struct session *s, uint64_t run, uint64_t connection)
 {
 	s->run = run;
 	s->connection = connection;
@@ -107,7 +93,7 @@ static struct span peer_key(const Event *event, char *buf, size_t cap)
 }
 
 /* The newest session of a client port owns it: ports are used again. */
-static void set_peer(struct correlate *c, struct session *s, struct span key)
+void session_set_peer(struct correlate *c, struct session *s, struct span key)
 {
 	struct session *old;
 
@@ -171,6 +157,7 @@ static void learn_link(struct session *s, const Event *e)
 		link->server_port = e->server_port;
 	if (e->tls_bits)
 		link->tls_bits = e->tls_bits;
+	s->changed = true;
 	s->sources |= 1u << e->source;
 	if (!s->pid && e->pid && e->source != MILTER)
 		s->pid = e->pid;
@@ -182,6 +169,7 @@ static void learn_link(struct session *s, const Event *e)
 
 static void make_dirty(struct correlate *c, struct tx *tx)
 {
+	tx->session->changed = true;
 	if (tx->dirty)
 		return;
 	tx->dirty = true;
@@ -238,7 +226,7 @@ static struct tx *begin_tx(struct correlate *c, struct session *s, const Event *
 	return tx;
 }
 
-static void set_queue_id(struct correlate *c, struct tx *tx, Bytes queue_id)
+void session_set_queue_id(struct correlate *c, struct tx *tx, Bytes queue_id)
 {
 	struct tx *old;
 
@@ -332,6 +320,7 @@ static void settle_empty(struct correlate *c, struct session *s, const Event *e)
 	tx->rec.session_us = 0;
 	tx->milter_over = s->connection != 0;
 	tx->log_over = s->log_linked;
+	tx_settle(tx);
 }
 
 /* --- the milter's view ------------------------------------------------- */
@@ -391,8 +380,8 @@ static struct session *milter_session(struct correlate *c, const Event *e, uint6
 		s = session_new(c, (int64_t)e->at_us);
 	if (!s)
 		return NULL;
-	set_connection(c, s, run, e->connection);
-	set_peer(c, s, key);
+	session_set_connection(c, s, run, e->connection);
+	session_set_peer(c, s, key);
 	s->milter_open = true;
 	return s;
 }
@@ -410,7 +399,7 @@ static void milter_tx_event(struct correlate *c, struct session *s, const Event 
 		s->milter_tx = tx;
 	}
 	learn_sender(tx, e);
-	set_queue_id(c, tx, e->queue_id);
+	session_set_queue_id(c, tx, e->queue_id);
 	if (e->truncated)
 		tx->rec.truncated = true;
 	if (e->size && !tx->rec.size)
@@ -503,7 +492,7 @@ static struct session *policy_session(struct correlate *c, const Event *e)
 		return s;
 	s = session_new(c, (int64_t)e->at_us);
 	if (s)
-		set_peer(c, s, key);
+		session_set_peer(c, s, key);
 	return s;
 }
 
@@ -559,7 +548,7 @@ static void on_policy(struct correlate *c, const Event *e)
 	if (!tx)
 		return;
 	learn_sender(tx, e);
-	set_queue_id(c, tx, e->queue_id);
+	session_set_queue_id(c, tx, e->queue_id);
 	tx_add_attributes(tx, e);
 	if (e->size && !tx->rec.size)
 		tx->rec.size = e->size;
@@ -581,6 +570,8 @@ static uint64_t pid_key(const Event *e)
 static void free_view(struct correlate *c, struct log_view *view)
 {
 	HASH_DELETE(by_pid, c->by_pid, view);
+	if (view->stored)
+		correlate_drop_state(c, view->key);
 	arena_fini(&view->arena);
 	free(view);
 }
@@ -596,7 +587,12 @@ static void link_view(struct correlate *c, struct log_view *view, struct session
 		log_to_session(c, s, view->pending[i], view->coarse);
 	view->n_pending = 0;
 	view->pending = NULL;
+	view->address = (struct span){NULL, 0};
 	arena_reset(&view->arena);
+	if (view->stored)
+		correlate_drop_state(c, view->key);
+	view->stored = view->changed = false;
+	s->changed = true;
 }
 
 /* Could the view and the session be the same one? */
@@ -745,6 +741,7 @@ static struct tx *log_tx_begin(struct correlate *c, struct session *s, const Eve
 		tx->log_begun = true;
 		tx->rec.sources |= 1u << MAILLOG;
 		s->log_tx = tx;
+		s->changed = true;
 	}
 	return tx;
 }
@@ -822,7 +819,7 @@ static void log_refused(struct correlate *c, struct session *s, const Event *e, 
 	s->log_tx = tx;
 	tx->log_begun = true;
 	learn_sender(tx, e);
-	set_queue_id(c, tx, e->queue_id);
+	session_set_queue_id(c, tx, e->queue_id);
 	if (i < 0)
 		i = tx_add_recipient(tx, e->recipient);
 	if (i >= 0) {
@@ -872,7 +869,7 @@ static void log_to_session(struct correlate *c, struct session *s, const Event *
 		if (!tx)
 			return;
 		tx->log_begun = true;
-		set_queue_id(c, tx, e->queue_id);
+		session_set_queue_id(c, tx, e->queue_id);
 		tx_keep(tx, &tx->rec.orig_queue_id, e->orig_queue_id);
 		break;
 	case POSTTRACE__EVENT_TYPE__TX_REFUSED:
@@ -896,7 +893,7 @@ static void log_to_session(struct correlate *c, struct session *s, const Event *
 }
 
 /* Keep a copy of the line until it is known whose it is. */
-static void hold_line(struct log_view *view, const Event *e)
+void log_view_hold(struct log_view *view, const Event *e)
 {
 	struct strbuf packed = STRBUF_INIT;
 	Event **more;
@@ -915,6 +912,7 @@ static void hold_line(struct log_view *view, const Event *e)
 	view->pending[view->n_pending] = event_decode(strbuf_span(&packed), &view->arena);
 	if (view->pending[view->n_pending])
 		view->n_pending++;
+	view->changed = true;
 	strbuf_fini(&packed);
 }
 
@@ -928,17 +926,18 @@ static void view_alone(struct correlate *c, struct log_view *view)
 	}
 }
 
-static struct log_view *view_new(struct correlate *c, const Event *e, bool coarse)
+struct log_view *log_view_new(struct correlate *c, uint64_t key, int64_t connect_us, bool coarse, struct span address)
 {
 	struct log_view *view = calloc(1, sizeof(*view));
 
 	if (!view)
 		return NULL;
 	arena_init(&view->arena, SESSION_BYTES);
-	view->pid_key = pid_key(e);
-	view->connect_us = (int64_t)e->at_us;
+	view->pid_key = key;
+	view->key = c->next_key++;
+	view->connect_us = connect_us;
 	view->coarse = coarse;
-	view->address = arena_span(&view->arena, span_from(e->client_address));
+	view->address = arena_span(&view->arena, address);
 	HASH_ADD(by_pid, c->by_pid, pid_key, sizeof(view->pid_key), view);
 	return view;
 }
@@ -967,7 +966,7 @@ static void on_smtpd_line(struct correlate *c, const Event *e, bool coarse)
 		view = NULL;
 	}
 	if (!view)
-		view = view_new(c, e, coarse);
+		view = log_view_new(c, pid_key(e), (int64_t)e->at_us, coarse, span_from(e->client_address));
 	if (!view)
 		return;
 	if (!view->session) {
@@ -984,7 +983,7 @@ static void on_smtpd_line(struct correlate *c, const Event *e, bool coarse)
 	if (view->session)
 		log_to_session(c, view->session, e, coarse);
 	else
-		hold_line(view, e);
+		log_view_hold(view, e);
 	if (e->type == POSTTRACE__EVENT_TYPE__LINK_DISCONNECT)
 		free_view(c, view);
 }
@@ -1038,7 +1037,7 @@ static void on_queue_line(struct correlate *c, const Event *e, bool coarse)
 			s->closed_us = (int64_t)e->at_us;
 		}
 		if (tx)
-			set_queue_id(c, tx, e->queue_id);
+			session_set_queue_id(c, tx, e->queue_id);
 	}
 	if (!tx)
 		return;
@@ -1148,7 +1147,7 @@ static void forget_session(struct correlate *c, struct session *s)
 	TAILQ_REMOVE(&c->sessions, s, entry);
 	c->n_sessions--;
 	if (s->stored)
-		(void)!c->sink.put_open(c->sink.arg, s->key, (struct span){NULL, 0});
+		correlate_drop_state(c, s->key);
 	arena_fini(&s->arena);
 	free(s);
 }
@@ -1202,6 +1201,11 @@ void correlate_tick(struct correlate *c, int64_t now_us)
 	}
 }
 
+bool correlate_dirty(const struct correlate *c)
+{
+	return !TAILQ_EMPTY(&c->dirty) || c->n_gone;
+}
+
 enum status correlate_flush(struct correlate *c)
 {
 	enum status status;
@@ -1225,7 +1229,7 @@ enum status correlate_flush(struct correlate *c)
 		if (status != STATUS_OK)
 			return status;
 	}
-	return STATUS_OK;
+	return correlate_put_states(c);
 }
 
 void correlate_flushed(struct correlate *c, bool committed)
@@ -1235,6 +1239,16 @@ void correlate_flushed(struct correlate *c, bool committed)
 	TAILQ_FOREACH(tx, &c->dirty, dirty_entry)
 		if (!committed && !tx->stored)
 			tx->rec.id = 0;
+	if (committed) {
+		struct session *s;
+		struct log_view *view, *next;
+
+		c->n_gone = 0;
+		TAILQ_FOREACH(s, &c->sessions, entry)
+			s->changed = false;
+		HASH_ITER(by_pid, c->by_pid, view, next)
+			view->changed = false;
+	}
 	while (committed && (tx = TAILQ_FIRST(&c->dirty))) {
 		TAILQ_REMOVE(&c->dirty, tx, dirty_entry);
 		tx->dirty = false;
@@ -1253,9 +1267,8 @@ void correlate_free(struct correlate *c)
 	while (!TAILQ_EMPTY(&c->sessions)) {
 		struct session *s = TAILQ_FIRST(&c->sessions);
 
-		s->stored = false;
-		s->log_open = false;
 		forget_session(c, s);
 	}
+	free(c->gone);
 	free(c);
 }

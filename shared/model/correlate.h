@@ -34,6 +34,8 @@ void correlate_event(struct correlate *c, const Event *event, uint64_t run, bool
 void correlate_set_configuration(struct correlate *c, uint64_t digest);
 /* Time has come to now_us: close what nobody will say more about. */
 void correlate_tick(struct correlate *c, int64_t now_us);
+/* Is there anything to hand over? */
+bool correlate_dirty(const struct correlate *c);
 /* Hand all that changed to the sink. The first fault ends it; what was not handed over stays to be. */
 enum status correlate_flush(struct correlate *c) MUST_CHECK;
 /* The batch was committed (or not: then everything since the last good one is handed over again). */

@@ -17,6 +17,8 @@ struct log_view {
 	int64_t connect_us;
 	bool coarse;
 	struct span address;
+	uint64_t key; /* names it in the store while it has no session */
+	bool changed, stored;
 };
 
 struct session {
@@ -31,7 +33,8 @@ struct session {
 	uint32_t sources, cut_sources;
 	uint32_t pid;
 	bool by_connection_in, by_peer_in;
-	bool milter_open, policy_seen, log_linked, log_open, stored;
+	bool milter_open, policy_seen, log_linked, log_open;
+	bool changed, stored; /* since it was last handed to the store; it is there */
 	struct tx_list txs;
 	unsigned n_txs;         /* ever */
 	struct tx *milter_tx;   /* the milter's present transaction */
@@ -39,5 +42,33 @@ struct session {
 	struct { uint8_t type, source; int64_t at_us; } steps[12]; /* before the first transaction */
 	unsigned n_steps;
 };
+
+TAILQ_HEAD(session_list, session);
+
+struct correlate {
+	struct correlate_sink sink;
+	struct session_list sessions;
+	struct tx_list dirty;
+	struct session *by_connection, *by_peer;
+	struct log_view *by_pid;
+	struct tx *by_queue_id;
+	uint64_t configuration;
+	size_t n_sessions;
+	uint64_t next_key;
+	uint64_t *gone; /* keys in the store's table of open sessions that are to be deleted */
+	size_t n_gone;
+};
+
+struct session *session_new(struct correlate *c, int64_t at_us);
+void session_set_connection(struct correlate *c, struct session *s, uint64_t run, uint64_t connection);
+void session_set_peer(struct correlate *c, struct session *s, struct span key);
+void session_set_queue_id(struct correlate *c, struct tx *tx, Bytes queue_id);
+struct log_view *log_view_new(struct correlate *c, uint64_t pid_key, int64_t connect_us, bool coarse, struct span address);
+void log_view_hold(struct log_view *view, const Event *e);
+
+/* correlate_state.c: to the store and back. */
+enum status correlate_put_states(struct correlate *c) MUST_CHECK;
+/* A key that was handed to the store is not needed any more. */
+void correlate_drop_state(struct correlate *c, uint64_t key);
 
 #endif

@@ -92,6 +92,51 @@ static void *grow_or_keep(struct tx *tx, void *array, size_t n, size_t size, boo
 	return more ? more : array;
 }
 
+/* A decoded array has room for its n elements only; ours have room up to the next power of two. */
+static void *widen(struct tx *tx, void *array, size_t n, size_t size, bool *ok)
+{
+	size_t cap = 1;
+	void *more;
+
+	if (!n)
+		return NULL;
+	while (cap < n)
+		cap *= 2;
+	more = arena_alloc(&tx->arena, cap * size);
+	if (more)
+		memcpy(more, array, n * size);
+	else
+		*ok = false;
+	return more ? more : array;
+}
+
+#define WIDEN(array, n) ((array) = widen(tx, (array), (n), sizeof(*(array)), &ok))
+
+bool tx_adopt(struct tx *tx, Transaction *from)
+{
+	Transaction *rec = &tx->rec;
+	bool ok = true;
+
+	*rec = *from;
+	WIDEN(rec->recipients, rec->n_recipients);
+	WIDEN(rec->refusals, rec->n_refusals);
+	WIDEN(rec->headers, rec->n_headers);
+	WIDEN(rec->notes, rec->n_notes);
+	WIDEN(rec->attributes, rec->n_attributes);
+	WIDEN(rec->tracepoints, rec->n_tracepoints);
+	WIDEN(rec->step_what, rec->n_step_what);
+	WIDEN(rec->step_at_us, rec->n_step_at_us);
+	WIDEN(rec->step_ref, rec->n_step_ref);
+	for (size_t i = 0; i < rec->n_tracepoints; i++) {
+		WIDEN(rec->tracepoints[i]->hits, rec->tracepoints[i]->n_hits);
+		WIDEN(rec->tracepoints[i]->at_us, rec->tracepoints[i]->n_at_us);
+	}
+	tx->start_us = (int64_t)rec->id;
+	tx->last_us = tx->start_us + (int64_t)rec->duration_us;
+	tx->stored = true;
+	return ok;
+}
+
 void tx_step(struct tx *tx, Posttrace__EventType type, Posttrace__Source source, int64_t at_us, long recipient)
 {
 	Transaction *rec = &tx->rec;

@@ -35,6 +35,8 @@ struct tx {
 
 struct tx *tx_new(int64_t start_us);
 void tx_free(struct tx *tx);
+/* Go on with a record that was read back (its memory is in tx's arena). False: out of memory. */
+bool tx_adopt(struct tx *tx, Transaction *rec);
 
 /* Copy src into *field when *field is empty. */
 void tx_keep(struct tx *tx, Bytes *field, Bytes src);
