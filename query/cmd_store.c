@@ -63,12 +63,13 @@ static void row_time(const struct query *query, const char *name, int64_t at_us)
 struct gap_run {
 	struct query *query;
 	struct json_object *array; /* NULL: text */
+	struct strbuf lines;       /* printed once the read transaction has ended */
 };
 
 static bool tell_gap(void *arg, const Posttrace__Gap *gap)
 {
 	struct gap_run *run = arg;
-	struct strbuf text = STRBUF_INIT;
+	struct strbuf *text = &run->lines;
 
 	if (run->array) {
 		struct json_object *object = json_object_new_object();
@@ -81,20 +82,20 @@ static bool tell_gap(void *arg, const Posttrace__Gap *gap)
 		json_object_array_add(run->array, object);
 		return true;
 	}
-	strbuf_addf(&text, "%" PRIu64 " events of %s lost ", gap->lost, source_name(gap->source));
-	text_time(&text, (int64_t)gap->from_us);
-	strbuf_adds(&text, " to ");
-	text_time(&text, (int64_t)gap->until_us);
-	strbuf_adds(&text, ": ");
-	text_escape(&text, span_from(gap->reason));
-	row(run->query, "gap", text.buf);
-	strbuf_fini(&text);
+	strbuf_addf(text, "%s%-15s%s %" PRIu64 " events of %s lost ", text_color(run->query, COLOR_QUIET), "gap",
+	    text_color(run->query, COLOR_NONE), gap->lost, source_name(gap->source));
+	text_time(text, (int64_t)gap->from_us);
+	strbuf_adds(text, " to ");
+	text_time(text, (int64_t)gap->until_us);
+	strbuf_adds(text, ": ");
+	text_escape(text, span_from(gap->reason));
+	strbuf_addch(text, '\n');
 	return true;
 }
 
 static void each_gap(struct query *query, struct json_object *array)
 {
-	struct gap_run run = {query, array};
+	struct gap_run run = {query, array, STRBUF_INIT};
 	struct errinfo err = {""};
 	enum status status = store_read_begin(query->store, &err);
 
@@ -104,6 +105,8 @@ static void each_gap(struct query *query, struct json_object *array)
 	}
 	if (status != STATUS_OK && status != STATUS_ABSENT)
 		query_fatal_err(&err);
+	fputs(run.lines.buf, stdout);
+	strbuf_fini(&run.lines);
 }
 
 static void add_count(struct json_object *object, const char *name, uint64_t n)

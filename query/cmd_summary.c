@@ -84,9 +84,7 @@ int cmd_summary(struct query *query, int argc, char **argv)
 	(void)argc, (void)argv;
 	status = query_open_store(query, &err);
 	if (status != STATUS_OK)
-		query_fatal(EXIT_TROUBLE, "%s. Nothing is recorded yet: does posttrace-recorder run, and is Postfix attached? "
-					  "(posttrace -h lists the commands)",
-		    err.text);
+		query_fatal(EXIT_TROUBLE, "%s (posttrace -h lists the commands)", err.text);
 	if (store_stat(query->store, &stat, &err) != STATUS_OK || store_read_begin(query->store, &err) != STATUS_OK)
 		query_fatal_err(&err);
 	status = store_each_gap(query->store, clock_now_us() - 24 * 3600 * US_PER_SEC, 0, count_gap, &lost, &err);

@@ -27,7 +27,7 @@ static const struct command commands[] = {
     {"export", cmd_export, NULL, "transactions as JSON lines, with everything that show tells",
 	NEED_CONFIG | NEED_STORE | TAKE_FILTER, NULL, NULL},
     {"store", cmd_store, "stat | verify | prune | compact DIRECTORY | backup DIRECTORY", "upkeep of the store",
-	NEED_CONFIG | TAKE_JSON, store_options, store_set},
+	NEED_CONFIG | NEED_STORE | TAKE_JSON, store_options, store_set},
 };
 
 /* bare "posttrace" */

@@ -1,4 +1,5 @@
 include tests/unit/local.mk
+include tests/cli/local.mk
 include tests/postfix/local.mk
 
 TEST_EXTENSIONS = .sh .py
@@ -7,7 +8,7 @@ SH_LOG_DRIVER = $(TEST_LOG_DRIVER)
 SH_LOG_COMPILER = $(SHELL)
 PY_LOG_DRIVER = $(TEST_LOG_DRIVER)
 PY_LOG_COMPILER = python3
-AM_TESTS_ENVIRONMENT = top_srcdir='$(abs_top_srcdir)' top_builddir='$(abs_top_builddir)'; export top_srcdir top_builddir;
+AM_TESTS_ENVIRONMENT = top_srcdir='$(abs_top_srcdir)' top_builddir='$(abs_top_builddir)' MANDOC='$(MANDOC)'; export top_srcdir top_builddir MANDOC;
 
 if !HAVE_CMOCKA
 check-local:
