@@ -16,7 +16,10 @@ libposttrace_a_SOURCES = \
 	%D%/journal/journal_read.c \
 	%D%/journal/journal_write.c \
 	%D%/model/correlate.c %D%/model/correlate.h \
+	%D%/model/correlate_hooks.c \
+	%D%/model/correlate_log.c \
 	%D%/model/correlate_state.c \
+	%D%/model/session.c \
 	%D%/model/session.h \
 	%D%/model/tracepoint.c %D%/model/tracepoint.h \
 	%D%/model/trace_id.c %D%/model/trace_id.h \

@@ -2,7 +2,16 @@
 #ifndef POSTTRACE_SESSION_H
 #define POSTTRACE_SESSION_H
 
+#include "shared/base/clock.h"
 #include "shared/model/correlate.h"
+
+#define MILTER  POSTTRACE__SOURCE__SOURCE_MILTER
+#define POLICY  POSTTRACE__SOURCE__SOURCE_POLICY
+#define MAILLOG POSTTRACE__SOURCE__SOURCE_MAILLOG
+
+/* How long a session that is over waits for lines that come late. */
+#define LINGER_US     (5 * US_PER_SEC)
+#define SESSION_BYTES (1u << 20)
 
 TAILQ_HEAD(tx_list, tx);
 
@@ -59,12 +68,45 @@ struct correlate {
 	size_t n_gone;
 };
 
+/* --- session.c: sessions, and the tables that find them --- */
+
 struct session *session_new(struct correlate *c, int64_t at_us);
 void session_set_connection(struct correlate *c, struct session *s, uint64_t run, uint64_t connection);
+struct session *session_find(struct correlate *c, uint64_t run, uint64_t connection);
+/* Client address and port in one key, in buf; empty when either is missing (a local submission has no port). */
+struct span session_peer_key(const Event *event, char *buf, size_t cap);
 void session_set_peer(struct correlate *c, struct session *s, struct span key);
+struct session *session_find_peer(struct correlate *c, struct span key);
+void session_learn(struct session *s, const Event *e);
+void session_step(struct session *s, const Event *e);
+void session_settle_empty(struct correlate *c, struct session *s, const Event *e);
+struct tx *session_begin_tx(struct correlate *c, struct session *s, const Event *e, bool coarse);
+void session_free_tx(struct correlate *c, struct tx *tx);
 void session_set_queue_id(struct correlate *c, struct tx *tx, Bytes queue_id);
+struct tx *session_find_queue_id(struct correlate *c, Bytes queue_id);
+/* It changed: hand it to the store with the next batch. */
+void session_mark(struct correlate *c, struct tx *tx);
+/* An event was worked into a transaction (recipient: its index or -1): note it, settle, mark. */
+void session_told(struct correlate *c, struct tx *tx, const Event *e, long recipient);
+void tx_learn_sender(struct tx *tx, const Event *e);
+bool tx_same_sender(const struct tx *tx, const Event *e);
+
+/* --- what each witness tells --- */
+
+void correlate_milter(struct correlate *c, const Event *e, uint64_t run);
+void correlate_policy(struct correlate *c, const Event *e);
+void correlate_maillog(struct correlate *c, const Event *e, bool coarse);
+void session_end_milter(struct correlate *c, struct session *s, const Event *e, bool cut);
+
+/* --- correlate_log.c: lines whose session is not known yet --- */
+
 struct log_view *log_view_new(struct correlate *c, uint64_t pid_key, int64_t connect_us, bool coarse, struct span address);
 void log_view_hold(struct log_view *view, const Event *e);
+void log_view_free(struct correlate *c, struct log_view *view);
+/* The log has come to the end of the session. */
+void session_end_log(struct correlate *c, struct session *s, const Event *e);
+/* Nobody else saw it: a session of its own. */
+void log_view_alone(struct correlate *c, struct log_view *view);
 
 /* correlate_state.c: to the store and back. */
 enum status correlate_put_states(struct correlate *c) MUST_CHECK;
