@@ -1,1 +1,13 @@
-# filled by recorder/'s parts
+noinst_LIBRARIES += librecorder.a
+librecorder_a_SOURCES = \
+	%D%/follow.c %D%/follow.h \
+	%D%/logline.c %D%/logline.h \
+	%D%/logline_frame.c
+
+sbin_PROGRAMS += posttrace-recorder
+posttrace_recorder_SOURCES = \
+	%D%/followers.c %D%/followers.h \
+	%D%/intake.c %D%/intake.h \
+	%D%/main.c \
+	%D%/snapshot.c %D%/snapshot.h
+posttrace_recorder_LDADD = librecorder.a $(BASE_LIBS) $(EVENT_LIBS) $(SYSTEMD_LIBS)
