@@ -85,6 +85,7 @@ struct settings_given {
 	bool no_pager;
 };
 
+static void vsay(const char *word, const char *fmt, va_list ap) PRINTF(2, 0);
 static void vsay(const char *word, const char *fmt, va_list ap)
 {
 	char raw[1024], line[2048];
@@ -119,7 +120,8 @@ void query_warn(const char *fmt, ...)
 	va_end(ap);
 }
 
-static void say_usage_and_exit(const char *command, const char *fmt, va_list ap) __attribute__((noreturn));
+static void say_usage_and_exit(const char *command, const char *fmt, va_list ap)
+    PRINTF(2, 0) __attribute__((noreturn));
 static void say_usage_and_exit(const char *command, const char *fmt, va_list ap)
 {
 	vsay("fatal", fmt, ap);

@@ -337,19 +337,22 @@ void json_print_line(struct json_object *object)
 {
 	struct span text =
 	    span_of(json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	size_t plain = 0; /* bytes at the start of text that need no escape */
 	unsigned cp = 0;
 
-	while (text.len) {
-		size_t n = text_utf8_next(text, &cp);
+	while (plain < text.len) {
+		size_t n = text_utf8_next(span_skip(text, plain), &cp);
 
-		if (n == 0) /* cannot be: all strings were made valid */
-			n = 1;
-		else if (cp == 0x7f || text_is_deceptive(cp))
+		if (n && (cp == 0x7f || text_is_deceptive(cp))) {
+			fwrite(text.ptr, 1, plain, stdout);
 			print_escaped(cp);
-		else
-			fwrite(text.ptr, 1, n, stdout);
-		text = span_skip(text, n);
+			text = span_skip(text, plain + n);
+			plain = 0;
+		} else {
+			plain += n ? n : 1;
+		}
 	}
+	fwrite(text.ptr, 1, plain, stdout);
 	putchar('\n');
 	json_object_put(object);
 }
