@@ -174,6 +174,8 @@ int cmd_why(struct query *query, int argc, char **argv)
 
 		if (find_each(query, argv[i], ~0u, why_one, &run, &as, &n, &err) != STATUS_OK)
 			query_fatal_err(&err);
+		if (query->verbose && n)
+			fprintf(stderr, "Read as %s.\n", find_word(as));
 		if (n)
 			code = EXIT_FOUND;
 		else

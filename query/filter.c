@@ -88,8 +88,8 @@ enum status filter_add(
 			    "\"%s\" is no outcome: accepted, rejected, deferred, aborted, no-mail, open", text);
 		break;
 	case FILTER_CAUSE:
-		/* causes are numbers in the store; a name table comes with the engine that finds them */
-		term->number = (unsigned)strtoul(text, &end, 10);
+		/* as the JSON has it, until the engine that finds causes brings their names */
+		term->number = (unsigned)strtoul(strncmp(text, "cause-", 6) ? text : text + 6, &end, 10);
 		if (*end || !term->number)
 			return errinfo_set(err, STATUS_INVALID, "\"%s\" is no cause", text);
 		break;

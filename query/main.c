@@ -43,7 +43,7 @@ static const struct option_row common_options[] = {
     {'c', "config-directory", "DIR", "Postfix's configuration directory (also from MAIL_CONFIG)"},
     {'C', "config", "FILE", "posttrace.cf to read"},
     {'o', "option", "NAME=VALUE", "a setting, over what posttrace.cf says"},
-    {'v', "verbose", NULL, "say more"},
+    {'v', "verbose", NULL, "say more: how a word was read"},
     {OPT_COLOR, "color", "WHEN", "auto, always or never"},
     {OPT_NO_PAGER, "no-pager", NULL, "never start a pager"},
     {OPT_VERSION, "version", NULL, "say which version this is"},

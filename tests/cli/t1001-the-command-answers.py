@@ -254,6 +254,16 @@ for args in (["frob"], ["list", "--frob"], ["list", "-Z"], ["list", "-n"], ["lis
 ok('"noonish"' in Run("list", "-S", "noonish").err, "a time that was not understood is quoted")
 ok('"--frob"' in Run("list", "--frob").err and '"-Z"' in Run("list", "-Z").err, "a wrong option is named")
 
+manual = open(os.environ.get("top_srcdir", os.path.dirname(os.path.abspath(__file__)) + "/../..") + "/doc/man/posttrace.1").read()
+commands_listed = re.findall(r"^  (\w+)  ", Run("-h").out.split("\n\n")[1], re.M)
+ok(len(commands_listed) >= 6, "(the help lists commands)", commands_listed)
+for command in commands_listed:
+    names = re.findall(r"--([a-z-]+)", "".join(x[:31] for x in Run(command, "-h").out.splitlines(True)))
+    missing = [n for n in names if not re.search(r"Fl -%s\b" % n, manual)]
+    ok(names and not missing and "Ic " + command in manual, "the manual knows %s and its options" % command, missing)
+is_(Run("why", "-v", "carol", "-j").err, "Read as login.\n", "why -v says how it read the word")
+is_(Run("list", "--cause", "cause-7").code, 1, "--cause takes what the JSON says")
+
 # --- times against systemd ---
 analyze = shutil.which("systemd-analyze")
 now = 1795514400
