@@ -1,5 +1,6 @@
 include tests/unit/local.mk
 include tests/cli/local.mk
+include tests/daemon/local.mk
 include tests/postfix/local.mk
 
 TEST_EXTENSIONS = .sh .py

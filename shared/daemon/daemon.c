@@ -161,33 +161,83 @@ enum status daemon_make_directory(const struct daemon *daemon, const char *path,
 	return STATUS_OK;
 }
 
-static enum status listen_unix(const struct listen_address *address, int backlog, int *out, struct errinfo *err)
+/* Ours, with entry for Postfix's group: whoever may connect could write false facts. */
+static enum status make_socket_directory(
+    const struct daemon *daemon, const struct listen_address *address, struct errinfo *err)
+{
+	struct passwd *postfix = getpwnam("postfix");
+	bool only_postfix = postfix && geteuid() == 0;
+	char directory[sizeof(address->path)];
+	struct stat st;
+	char *slash;
+
+	memcpy(directory, address->path, sizeof(directory));
+	slash = strrchr(directory, '/');
+	if (!slash || slash == directory)
+		return STATUS_OK;
+	*slash = '\0';
+	if (stat(directory, &st) == 0)
+		return STATUS_OK; /* its permissions are the administrator's */
+	if (daemon_make_directory(daemon, directory, only_postfix ? 0750 : 0711, err) != STATUS_OK)
+		return STATUS_IO;
+	if (only_postfix && (chown(directory, (uid_t)-1, postfix->pw_gid) != 0 || chmod(directory, 0750) != 0))
+		return errinfo_set(err, STATUS_IO, "can't let Postfix into %s: %s", directory, strerror(errno));
+	return STATUS_OK;
+}
+
+enum status daemon_make_directories(
+    const struct daemon *daemon, const struct listen_address *address, struct errinfo *err)
+{
+	enum status status = daemon_make_directory(daemon, daemon->config.store_directory, 02750, err);
+
+	if (status == STATUS_OK)
+		status = daemon_make_directory(daemon, daemon->config.journal_directory, 02750, err);
+	if (status == STATUS_OK && address->is_unix)
+		status = make_socket_directory(daemon, address, err);
+	return status;
+}
+
+static struct sockaddr_un unix_address(const struct listen_address *address)
 {
 	struct sockaddr_un sun = {.sun_family = AF_UNIX};
-	int fd, probe;
 
 	memcpy(sun.sun_path, address->path, sizeof(sun.sun_path));
-	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (probe < 0 || fd < 0)
-		goto fail;
-	/* A socket that nobody listens on is left over from a kill; one that answers belongs to a running daemon. */
-	if (connect(probe, (struct sockaddr *)&sun, sizeof(sun)) == 0 || errno == EAGAIN) {
-		close(probe);
-		close(fd);
-		return errinfo_set(err, STATUS_BUSY, "another process listens on %s already", address->path);
+	return sun;
+}
+
+bool daemon_is_served(const struct listen_address *address)
+{
+	struct sockaddr_un sun = unix_address(address);
+	int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool served;
+
+	if (!address->is_unix || probe < 0) {
+		if (probe >= 0)
+			close(probe);
+		return false;
 	}
-	if (errno == ECONNREFUSED)
-		unlink(address->path);
-	if (bind(fd, (struct sockaddr *)&sun, sizeof(sun)) != 0 || chmod(address->path, 0666) != 0 || listen(fd, backlog) != 0)
-		goto fail;
+	served = connect(probe, (struct sockaddr *)&sun, sizeof(sun)) == 0 || errno == EAGAIN;
 	close(probe);
-	*out = fd;
-	return STATUS_OK;
-fail:
+	return served;
+}
+
+static enum status listen_unix(const struct listen_address *address, int backlog, int *out, struct errinfo *err)
+{
+	struct sockaddr_un sun = unix_address(address);
+	struct stat st;
+	int fd;
+
+	if (daemon_is_served(address))
+		return errinfo_set(err, STATUS_BUSY, "another process listens on %s already", address->path);
+	if (lstat(address->path, &st) == 0 && S_ISSOCK(st.st_mode))
+		unlink(address->path); /* left over from a kill */
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd >= 0 && bind(fd, (struct sockaddr *)&sun, sizeof(sun)) == 0 && chmod(address->path, 0666) == 0 &&
+	    listen(fd, backlog) == 0) {
+		*out = fd;
+		return STATUS_OK;
+	}
 	errinfo_set(err, STATUS_IO, "can't listen on %s: %s", address->path, strerror(errno));
-	if (probe >= 0)
-		close(probe);
 	if (fd >= 0)
 		close(fd);
 	return STATUS_IO;

@@ -23,6 +23,11 @@ enum status daemon_drop_privileges(const struct daemon *daemon, struct errinfo *
 /* Make a directory for our user if it is not there (parents must be), with this mode. Before dropping privileges. */
 enum status daemon_make_directory(
     const struct daemon *daemon, const char *path, unsigned mode, struct errinfo *err) MUST_CHECK;
+/* What both hooks need: the journal's directory, and that of the socket, which lets Postfix in and nobody else. */
+enum status daemon_make_directories(
+    const struct daemon *daemon, const struct listen_address *address, struct errinfo *err) MUST_CHECK;
+/* True when a process answers on this unix-domain socket: then it is not a stale one. */
+bool daemon_is_served(const struct listen_address *address);
 /* A unix-domain socket, bound and listening, replacing a stale one, with mode 0666 inside the directory whose
  * permissions guard it; or a TCP one. Sets non-blocking and close-on-exec. */
 enum status daemon_listen(const struct listen_address *address, int backlog, int *fd, struct errinfo *err) MUST_CHECK;
