@@ -232,6 +232,9 @@ enum status intake_open(const struct config *config, struct store *store, struct
 		intake_close(in);
 		return status;
 	}
+	/* A first start begins at the log's end: keep that place, or a kill before the first line would move it. */
+	if (!in->log_place.len)
+		strbuf_addspan(&in->log_place, follow_place(in->follow));
 	*out = in;
 	return STATUS_OK;
 }

@@ -19,6 +19,7 @@ libposttrace_a_SOURCES = \
 	%D%/model/correlate_hooks.c \
 	%D%/model/correlate_log.c \
 	%D%/model/correlate_state.c \
+	%D%/model/mailaddr.c %D%/model/mailaddr.h \
 	%D%/model/session.c \
 	%D%/model/session.h \
 	%D%/model/tracepoint.c %D%/model/tracepoint.h \

@@ -1,4 +1,5 @@
 /* What the milter and the policy service tell. */
+#include "shared/model/mailaddr.h"
 #include "shared/model/session.h"
 
 /* --- the milter's view ------------------------------------------------- */
@@ -7,7 +8,7 @@ static long match_recipient(const struct tx *tx, Bytes address, Posttrace__Sourc
 {
 	for (size_t i = 0; i < tx->rec.n_recipients; i++)
 		if (!tx_seen_by(tx->rec.recipients[i]->sources, not_yet) &&
-		    span_eq_nocase(span_from(tx->rec.recipients[i]->address), span_from(address)))
+		    mailaddr_same(span_from(tx->rec.recipients[i]->address), span_from(address)))
 			return (long)i;
 	return -1;
 }
@@ -22,6 +23,7 @@ static void milter_recipient(struct correlate *c, struct tx *tx, const Event *e)
 	if (i >= 0) {
 		r = tx->rec.recipients[i];
 		r->sources |= 1u << MILTER;
+		tx_replace(tx, &r->address, e->recipient); /* quoted as in SMTP */
 		r->outcome = e->outcome;
 		r->certainty = POSTTRACE__CERTAINTY__CERTAIN;
 		tx_keep(tx, &r->dsn, e->dsn);
@@ -198,10 +200,15 @@ static void policy_recipient(struct correlate *c, struct tx *tx, const Event *e)
 	long i, found = -1;
 
 	for (i = (long)tx->rec.n_recipients - 1; i >= 0; i--)
-		if (span_eq_nocase(span_from(tx->rec.recipients[i]->address), span_from(e->recipient)) && !tx_has_hit(tx, e, i))
+		if (mailaddr_same(span_from(tx->rec.recipients[i]->address), span_from(e->recipient)) && !tx_has_hit(tx, e, i))
 			found = i; /* the oldest that has not passed this tracepoint */
-	if (found < 0)
-		found = tx_add_recipient(tx, e->recipient);
+	if (found < 0) {
+		struct strbuf quoted = STRBUF_INIT;
+
+		mailaddr_quote(&quoted, span_from(e->recipient));
+		found = tx_add_recipient(tx, bytes_of(strbuf_span(&quoted)));
+		strbuf_fini(&quoted);
+	}
 	if (found >= 0) {
 		tx->rec.recipients[found]->sources |= 1u << POLICY;
 		tx_add_hit(tx, e, found);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "shared/base/hash.h"
+#include "shared/model/mailaddr.h"
 #include "shared/model/session.h"
 
 #define PENDING_MAX 256
@@ -65,7 +66,7 @@ static long refused_match(const struct tx *tx, const Event *e)
 
 		if (!tx_seen_by(r->sources, MAILLOG) && r->outcome != POSTTRACE__OUTCOME__ACCEPTED &&
 		    (!r->dsn.len || span_eq(span_from(r->dsn), span_from(e->dsn))) &&
-		    span_eq_nocase(span_from(r->address), span_from(e->recipient)))
+		    mailaddr_same(span_from(r->address), span_from(e->recipient)))
 			return (long)i;
 	}
 	return -1;
@@ -159,7 +160,7 @@ static void read_count(struct span text, const char *word, unsigned *ok, unsigne
 static struct session *find_by_counts(struct correlate *c, struct log_view *view, const Event *e)
 {
 	unsigned mail_ok, mail, rcpt_ok, rcpt;
-	struct session *s, *best = NULL;
+	struct session *s, *best = NULL, *same_process = NULL;
 
 	read_count(span_from(e->text), " mail=", &mail_ok, &mail);
 	read_count(span_from(e->text), " rcpt=", &rcpt_ok, &rcpt);
@@ -169,6 +170,9 @@ static struct session *find_by_counts(struct correlate *c, struct log_view *view
 		if (!may_be(view, s, e))
 			continue;
 		n = count_commands(s);
+		/* the policy service is not asked about every recipient: it may have seen fewer */
+		if (!same_process && s->pid && s->pid == e->pid && n.mail <= mail_ok && n.rcpt <= rcpt)
+			same_process = s;
 		if (n.mail != mail_ok || n.rcpt != rcpt || (s->connection && n.rcpt_ok != rcpt_ok))
 			continue;
 		if (s->pid && s->pid == e->pid)
@@ -176,7 +180,7 @@ static struct session *find_by_counts(struct correlate *c, struct log_view *view
 		if (!best && !s->pid)
 			best = s;
 	}
-	return best;
+	return same_process ? same_process : best;
 }
 
 static struct tx *log_tx_begin(struct correlate *c, struct session *s, const Event *e, bool coarse)
@@ -298,6 +302,36 @@ void session_end_log(struct correlate *c, struct session *s, const Event *e)
 	}
 }
 
+/* cleanup and qmgr about a message that is known. */
+static void queue_told(struct correlate *c, struct tx *tx, const Event *e)
+{
+	switch (e->type) {
+	case POSTTRACE__EVENT_TYPE__TX_MESSAGE_ID:
+		tx_keep(tx, &tx->rec.message_id, e->message_id);
+		break;
+	case POSTTRACE__EVENT_TYPE__QUEUE_ACTIVE:
+		if (tx->rec.queue_active)
+			return; /* deferred mail comes back */
+		tx->rec.queue_active = true;
+		if (e->size)
+			tx->rec.size = e->size;
+		tx_learn_sender(tx, e);
+		break;
+	case POSTTRACE__EVENT_TYPE__TX_REFUSED:
+		tx_add_refusal(tx, e);
+		break;
+	case POSTTRACE__EVENT_TYPE__QUEUE_REMOVED:
+	case POSTTRACE__EVENT_TYPE__DELIVERY:
+		return; /* the way out is a story of its own */
+	case POSTTRACE__EVENT_TYPE__LOG_NOTE:
+		tx_add_note(tx, (int64_t)e->at_us, MAILLOG, e->text);
+		break;
+	default:
+		break;
+	}
+	session_told(c, tx, e, -1);
+}
+
 static void log_to_session(struct correlate *c, struct session *s, const Event *e, bool coarse)
 {
 	struct tx *tx = NULL;
@@ -329,6 +363,12 @@ static void log_to_session(struct correlate *c, struct session *s, const Event *
 		}
 		tx_keep(tx, &tx->rec.lost_text, e->text);
 		break;
+	case POSTTRACE__EVENT_TYPE__TX_MESSAGE_ID:
+	case POSTTRACE__EVENT_TYPE__QUEUE_ACTIVE:
+		tx = session_find_queue_id(c, e->queue_id);
+		if (tx)
+			queue_told(c, tx, e);
+		return;
 	default:
 		tx = s->log_tx ? s->log_tx : s->milter_tx;
 		if (!tx)
@@ -473,6 +513,9 @@ static void on_queue_line(struct correlate *c, const Event *e, bool coarse)
 			else
 				log_view_alone(c, view);
 			tx = session_find_queue_id(c, e->queue_id);
+		} else {
+			log_view_hold(view, e); /* with the rest of its session */
+			return;
 		}
 	}
 	if (!tx && e->type == POSTTRACE__EVENT_TYPE__PICKUP) {
@@ -487,31 +530,7 @@ static void on_queue_line(struct correlate *c, const Event *e, bool coarse)
 	}
 	if (!tx)
 		return;
-	switch (e->type) {
-	case POSTTRACE__EVENT_TYPE__TX_MESSAGE_ID:
-		tx_keep(tx, &tx->rec.message_id, e->message_id);
-		break;
-	case POSTTRACE__EVENT_TYPE__QUEUE_ACTIVE:
-		if (tx->rec.queue_active)
-			return; /* deferred mail comes back */
-		tx->rec.queue_active = true;
-		if (e->size)
-			tx->rec.size = e->size;
-		tx_learn_sender(tx, e);
-		break;
-	case POSTTRACE__EVENT_TYPE__TX_REFUSED:
-		tx_add_refusal(tx, e);
-		break;
-	case POSTTRACE__EVENT_TYPE__QUEUE_REMOVED:
-	case POSTTRACE__EVENT_TYPE__DELIVERY:
-		return; /* the way out is a story of its own */
-	case POSTTRACE__EVENT_TYPE__LOG_NOTE:
-		tx_add_note(tx, (int64_t)e->at_us, MAILLOG, e->text);
-		break;
-	default:
-		break;
-	}
-	session_told(c, tx, e, -1);
+	queue_told(c, tx, e);
 }
 
 static bool is_smtpd(const Event *e)

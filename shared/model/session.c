@@ -1,3 +1,4 @@
+#include "shared/model/mailaddr.h"
 #include "shared/model/session.h"
 
 #include <stdlib.h>
@@ -222,7 +223,7 @@ void tx_learn_sender(struct tx *tx, const Event *e)
 
 bool tx_same_sender(const struct tx *tx, const Event *e)
 {
-	return !e->has_sender || !tx->rec.has_sender || span_eq_nocase(span_from(tx->rec.sender), span_from(e->sender));
+	return !e->has_sender || !tx->rec.has_sender || mailaddr_same(span_from(tx->rec.sender), span_from(e->sender));
 }
 
 void session_told(struct correlate *c, struct tx *tx, const Event *e, long recipient)
