@@ -196,6 +196,31 @@ static struct tx *log_tx_begin(struct correlate *c, struct session *s, const Eve
 	return tx;
 }
 
+static bool only_log(const struct tx *tx)
+{
+	return !(tx->rec.sources & ~(1u << MAILLOG));
+}
+
+/* The log alone does not say where a transaction of refused recipients ends and the next begins. When the sender of a
+ * queue id differs from theirs, that was the place: the queue id goes to a transaction of its own. */
+static struct tx *part_from_refused(struct correlate *c, struct tx *tx, const Event *e)
+{
+	struct tx *next;
+
+	if (!only_log(tx) || tx_same_sender(tx, e))
+		return tx;
+	next = log_tx_begin(c, tx->session, e, true);
+	if (!next)
+		return tx;
+	tx_keep(next, &next->rec.message_id, tx->rec.message_id);
+	tx_keep(next, &next->rec.orig_queue_id, tx->rec.orig_queue_id);
+	session_take_queue_id(c, tx, next);
+	tx->rec.message_id = (Bytes){0, NULL};
+	tx_settle(tx);
+	session_mark(c, tx);
+	return next;
+}
+
 /* "QUEUEID: client=": the j-th such line belongs to the j-th transaction with an accepted recipient. */
 static struct tx *log_queued(struct correlate *c, struct session *s, const Event *e, bool coarse)
 {
@@ -203,9 +228,6 @@ static struct tx *log_queued(struct correlate *c, struct session *s, const Event
 
 	if (tx && tx->session == s)
 		return s->log_tx = tx;
-	/* refused recipients before the first accepted one, in a session that only the log saw */
-	if (same && !same->rec.queue_id.len && !(same->rec.sources & ~(1u << MAILLOG)))
-		return same;
 	TAILQ_FOREACH(tx, &s->txs, entry) {
 		bool taken = false;
 
@@ -218,6 +240,10 @@ static struct tx *log_queued(struct correlate *c, struct session *s, const Event
 		if (taken)
 			return s->log_tx = tx;
 	}
+	/* No hook saw it: refused recipients may have come before the first accepted one. Should the sender turn out to be
+	 * another, part_from_refused() mends it. */
+	if (same && !same->rec.queue_id.len && only_log(same))
+		return same;
 	return log_tx_begin(c, s, e, coarse);
 }
 
@@ -229,6 +255,8 @@ static void log_refused(struct correlate *c, struct session *s, const Event *e, 
 
 	if (tx && tx->session != s)
 		tx = NULL;
+	if (tx)
+		tx = part_from_refused(c, tx, e);
 	if (!e->recipient.len || !span_is(span_from(e->stage), "RCPT")) {
 		if (!tx)
 			tx = s->log_tx && tx_same_sender(s->log_tx, e) && !s->log_tx->log_over ? s->log_tx : s->milter_tx;
@@ -312,6 +340,7 @@ static void queue_told(struct correlate *c, struct tx *tx, const Event *e)
 	case POSTTRACE__EVENT_TYPE__QUEUE_ACTIVE:
 		if (tx->rec.queue_active)
 			return; /* deferred mail comes back */
+		tx = part_from_refused(c, tx, e);
 		tx->rec.queue_active = true;
 		if (e->size)
 			tx->rec.size = e->size;

@@ -203,6 +203,17 @@ void session_set_queue_id(struct correlate *c, struct tx *tx, Bytes queue_id)
 	tx->hashed = true;
 }
 
+void session_take_queue_id(struct correlate *c, struct tx *from, struct tx *to)
+{
+	Bytes queue_id = from->rec.queue_id;
+
+	if (from->hashed)
+		HASH_DELETE(by_queue_id, c->by_queue_id, from);
+	from->hashed = false;
+	from->rec.queue_id = (Bytes){0, NULL};
+	session_set_queue_id(c, to, queue_id);
+}
+
 struct tx *session_find_queue_id(struct correlate *c, Bytes queue_id)
 {
 	struct tx *tx = NULL;

@@ -83,6 +83,8 @@ void session_settle_empty(struct correlate *c, struct session *s, const Event *e
 struct tx *session_begin_tx(struct correlate *c, struct session *s, const Event *e, bool coarse);
 void session_free_tx(struct correlate *c, struct tx *tx);
 void session_set_queue_id(struct correlate *c, struct tx *tx, Bytes queue_id);
+/* It was another transaction that this queue id was given to. */
+void session_take_queue_id(struct correlate *c, struct tx *from, struct tx *to);
 struct tx *session_find_queue_id(struct correlate *c, Bytes queue_id);
 /* It changed: hand it to the store with the next batch. */
 void session_mark(struct correlate *c, struct tx *tx);

@@ -384,6 +384,24 @@ static void the_log_alone_makes_a_transaction(void **state)
 	assert_int_equal(tx->sources, 1 << 3);
 }
 
+static void a_queue_id_of_another_sender_parts_from_the_refused(void **state)
+{
+	struct bench *b = *state;
+
+	log_line(b, TYPE(LINK_CONNECT), 7, "", "", T0);
+	log_reject(b, 7, "", "s1@a.test", "r@away.test", T0);
+	log_line(b, TYPE(TX_QUEUED), 7, "Q1", "", T0);
+	log_active(b, "Q1", "s2@a.test", T0 + S);
+	log_line(b, TYPE(LINK_DISCONNECT), 7, "", " mail=2 rcpt=1/2", T0 + S);
+	flush(b);
+	assert_int_equal(b->n_records, 2);
+	assert_int_equal(record(b, 0)->outcome, POSTTRACE__OUTCOME__REJECTED);
+	assert_int_equal(record(b, 0)->queue_id.len, 0);
+	assert_int_equal(record(b, 1)->outcome, POSTTRACE__OUTCOME__ACCEPTED);
+	assert_true(span_is(span_from(record(b, 1)->queue_id), "Q1"));
+	assert_true(span_is(span_from(record(b, 1)->sender), "s2@a.test"));
+}
+
 static void a_milter_that_was_killed_is_said_to_have_lost_sight(void **state)
 {
 	struct bench *b = *state;
@@ -422,6 +440,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(
 		two_refused_sessions_of_one_client_are_told_apart_by_their_recipients, enter, leave),
 	    cmocka_unit_test_setup_teardown(the_log_alone_makes_a_transaction, enter, leave),
+	    cmocka_unit_test_setup_teardown(a_queue_id_of_another_sender_parts_from_the_refused, enter, leave),
 	    cmocka_unit_test_setup_teardown(a_milter_that_was_killed_is_said_to_have_lost_sight, enter, leave),
 	    cmocka_unit_test_setup_teardown(a_session_without_mail_leaves_a_record, enter, leave),
 	};
