@@ -109,7 +109,7 @@ static bool take_queue_id(struct span *s, struct span *id)
 	if (!take(&rest, SPAN(": ")))
 		return false;
 	if (span_is(word, "NOQUEUE"))
-		word.len = 0;
+		word = (struct span){NULL, 0};
 	else if (!is_queue_id(word))
 		return false;
 	*id = word;
@@ -271,7 +271,8 @@ static void cut_trailer(struct span *s, bool colon, struct trailer *t)
 {
 	/* with info_log_address_format=internal addresses are not quoted: second best */
 	for (int quoted = 1; quoted >= 0; quoted--) {
-		for (size_t i = s->len; i-- > 0;) {
+		/* two addresses and names fit in this; more would be somebody's attempt at our time */
+		for (size_t i = s->len, end = i > 8192 ? i - 8192 : 0; i-- > end;) {
 			if (s->ptr[i] != ';' || !parse_trailer(span_skip(*s, i + 1), quoted, colon, t))
 				continue;
 			*s = span_head(*s, i);

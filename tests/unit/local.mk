@@ -18,6 +18,10 @@ unit_tests += tests/unit/test_correlate
 tests_unit_test_correlate_SOURCES = %D%/test_correlate.c %D%/unit.h
 tests_unit_test_correlate_LDADD = $(UNIT_LIBS)
 
+unit_tests += tests/unit/test_logline
+tests_unit_test_logline_SOURCES = %D%/test_logline.c %D%/unit.h
+tests_unit_test_logline_LDADD = librecorder.a $(UNIT_LIBS)
+
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
