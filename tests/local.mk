@@ -1,6 +1,7 @@
 include tests/unit/local.mk
 include tests/cli/local.mk
 include tests/daemon/local.mk
+include tests/fuzz/local.mk
 include tests/postfix/local.mk
 
 TEST_EXTENSIONS = .sh .py
