@@ -128,7 +128,7 @@ static void drain(void)
 
 int main(int argc, char **argv)
 {
-	struct daemon daemon;
+	static struct daemon daemon; /* callbacks read its settings as long as the process lives */
 	struct errinfo err = {""};
 	struct listen_address address;
 	struct callbacks_settings settings = {.config = &daemon.config};
