@@ -41,7 +41,7 @@ static void catch_signals(void)
 {
 	static const int caught[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 	/* SA_NODEFER: at no time may one of them be blocked here, or libmilter's thread gets it. */
-	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_NODEFER};
+	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_NODEFER};
 
 	sigemptyset(&action.sa_mask);
 	for (size_t i = 0; i < sizeof(caught) / sizeof(caught[0]); i++)
