@@ -64,6 +64,7 @@ struct intake {
 	struct arena arena;
 	uint64_t stamp;
 	int64_t looked_us, pruned_us;
+	int64_t worked_us; /* the time that taking in has come to: behind the clock in a backlog */
 	uint64_t configuration;
 };
 
@@ -356,6 +357,8 @@ static bool work_one(struct intake *in, int64_t now, bool final)
 		if (in->journals[i].next && (!first || in->journals[i].next->at_us < first->next->at_us))
 			first = &in->journals[i];
 	if (held && (held->due_us <= now || final) && (!first || held->due_us <= (int64_t)first->next->at_us)) {
+		if (held->due_us > in->worked_us)
+			in->worked_us = held->due_us;
 		if (held->interesting)
 			correlate_event(in->correlate, &held->parsed->event, 0, held->parsed->coarse);
 		strbuf_reset(&in->log_place);
@@ -365,6 +368,8 @@ static bool work_one(struct intake *in, int64_t now, bool final)
 	}
 	if (!first)
 		return false;
+	if ((int64_t)first->next->at_us > in->worked_us)
+		in->worked_us = (int64_t)first->next->at_us;
 	if (first->next->type == POSTTRACE__EVENT_TYPE__GAP)
 		keep_gap(in, first->next);
 	correlate_event(in->correlate, first->next, first->run, false);
@@ -466,7 +471,10 @@ enum status intake_round(struct intake *in, bool final, bool *busy, struct errin
 		if (status != STATUS_OK)
 			break;
 	}
-	correlate_tick(in->correlate, now);
+	/* in a backlog nobody is late yet */
+	if (n == 0 || in->worked_us > now)
+		in->worked_us = now;
+	correlate_tick(in->correlate, in->worked_us);
 	if (n == 0 && !correlate_dirty(in->correlate)) {
 		store_abort(in->store);
 		prune_slice(in, now, false);

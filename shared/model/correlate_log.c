@@ -102,6 +102,12 @@ static struct session *find_for_view(struct correlate *c, struct log_view *view,
 
 	if (tx && may_be(view, tx->session, e))
 		return tx->session;
+	/* a hook may have learnt the queue id of an earlier line since */
+	for (size_t i = 0; i < view->n_pending; i++) {
+		tx = session_find_queue_id(c, view->pending[i]->queue_id);
+		if (tx && may_be(view, tx->session, e))
+			return tx->session;
+	}
 	if (e->type == POSTTRACE__EVENT_TYPE__TX_REFUSED && e->recipient.len) {
 		TAILQ_FOREACH(s, &c->sessions, entry)
 			if (may_be(view, s, e) && session_has_refused(s, e)) {
@@ -167,7 +173,8 @@ static struct session *find_by_counts(struct correlate *c, struct log_view *view
 	TAILQ_FOREACH(s, &c->sessions, entry) {
 		struct counts n;
 
-		if (!may_be(view, s, e))
+		/* the milter hears of the end at the same time: a session that it has open is not this one */
+		if (!may_be(view, s, e) || s->milter_open)
 			continue;
 		n = count_commands(s);
 		/* the policy service is not asked about every recipient: it may have seen fewer */
@@ -228,6 +235,8 @@ static struct tx *log_queued(struct correlate *c, struct session *s, const Event
 
 	if (tx && tx->session == s)
 		return s->log_tx = tx;
+	if (tx && !tx->log_begun) /* a queue id says more than what tells sessions apart */
+		return tx;
 	TAILQ_FOREACH(tx, &s->txs, entry) {
 		bool taken = false;
 

@@ -6,6 +6,7 @@ Logs of the daemons go to files of their names in the lab's directory.
 
 import atexit
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -13,11 +14,13 @@ import signal
 import socket
 import subprocess
 
-from lab import die_with_parent
+from lab import PROBE, die_with_parent
+from smtp import Smtp
 from wait import wait_for
 
 SOURCE_DIR = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 HOOKS = ("milter", "policyd", "recorder")
+WITNESS = {"milter": "milter", "policyd": "policy"}
 SANITIZED = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer")
 
 
@@ -38,7 +41,8 @@ def attach_by_hand(postfix, tracepoints, timeout="1s", tries=1, milter=("1s", "1
     settings = [f"smtpd_milters={MILTER % milter}", f"non_smtpd_milters={MILTER % milter}"]
     for name, steps in LISTS.items():
         steps = [step.format(conf=postfix.conf) for step in steps]
-        points = [POLICY % (f"{name}/{n + 1}", timeout, tries) for n in range(len(steps) + 1)]
+        digest = hashlib.sha256(", ".join(steps).encode()).hexdigest()[:16]
+        points = [POLICY % (f"pt:main:{name}:{n + 1}:{digest}", timeout, tries) for n in range(len(steps) + 1)]
         if tracepoints == 1:
             points = points[:1] if name == "relay" else []
         woven = [x for pair in zip(points, steps) for x in pair] + points[len(steps):] if points[1:] else points + steps
@@ -133,6 +137,7 @@ class Posttrace:
         self.postfix = postfix
         self.directory = os.path.join(postfix.root, "posttrace")
         self.build = build_dir()
+        self.marks = 0
         os.mkdir(self.directory)
         sockets = os.path.join(postfix.queue, "posttrace")
         os.mkdir(sockets, 0o755)
@@ -176,9 +181,18 @@ class Posttrace:
 
     # The command
 
+    def command(self, *args):
+        return [f"{self.build}/posttrace", "-C", self.config, "-c", self.postfix.conf, *args]
+
+    def attach(self, tracepoints=12):
+        """Postfix knows of the hooks. A reload would let an idle smtpd take one more session as before."""
+        attach_by_hand(self.postfix, tracepoints)
+        self.postfix.stop()
+        self.postfix.start()
+
     def run(self, *args, check=(0,), **kwargs):
         """posttrace with these arguments: its standard output. Any other exit status than those in check raises."""
-        done = subprocess.run([f"{self.build}/posttrace", "-C", self.config, "-c", self.postfix.conf, *args],
+        done = subprocess.run(self.command(*args),
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
         if done.returncode not in check:
             raise RuntimeError(f"posttrace {' '.join(args)} ended with {done.returncode}:\n{done.stderr.decode()}")
@@ -189,14 +203,30 @@ class Posttrace:
         return [json.loads(line) for line in self.run(*args, check=(0, 1)).splitlines()]
 
     def export(self):
-        return self.json("export")
+        """Everything, but for the sessions that only asked if Postfix is up."""
+        return [t for t in self.json("export") if t["client"]["address"] != PROBE]
 
     def wait_taken_in(self, timeout=60):
-        """Until the recorder has caught up: no byte of a journal or of the log waits any more."""
-        wait_for("the recorder to catch up", self.caught_up, timeout, pause=0.05)
+        """Until the recorder has caught up. Each input is taken in in order, so once one last message is whole in the store,
+        everything that was seen before it is there as well."""
+        self.marks += 1
+        sender = f"mark{self.marks}@from.test"
+        client = Smtp(self.postfix.smtp, source=PROBE)
+        client.reply()
+        for command in ("EHLO mark.test", f"MAIL FROM:<{sender}>", "RCPT TO:<ok.mark@lab.test>", "DATA"):
+            client.cmd(command)
+        client.send("Subject: mark", b"\r\n.\r\n")
+        client.reply()
+        client.quit()
+        witnesses = {WITNESS[name] for name in self.daemons if name in WITNESS}
+        if self.settings["maillog_source"] == f"file:{self.postfix.log}":
+            witnesses.add("maillog")
 
-    def caught_up(self):
-        raise NotImplementedError("how the store says how far each input was read is not known here yet")
+        def whole():
+            found = self.json("list", "--from", sender, "-j")
+            return found and found[0]["state"] == "done" and all(found[0]["sources"][name] for name in witnesses)
+
+        wait_for(f"the last message to be whole in the store, seen by {sorted(witnesses)}", whole, timeout, pause=0.05)
 
     def complaints(self):
         """What no daemon may ever say: a sanitizer's report, in any of their logs."""

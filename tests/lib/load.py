@@ -74,6 +74,7 @@ class Session:
     transactions: list = field(default_factory=list)
     port: int | None = None
     server: tuple | None = None
+    began_at: float | None = None
     seconds: float | None = None
     error: str | None = None
 
@@ -162,6 +163,7 @@ def message_text(transaction, size=300):
 
 def play(session, postfix):
     """One session, from connect to its end. A server that behaves unexpectedly ends it, with session.error set."""
+    session.began_at = time.time()
     start = time.monotonic()
     play_whole(session, postfix)
     session.seconds = time.monotonic() - start
@@ -262,13 +264,20 @@ def play_transaction(transaction, client):
     return True
 
 
-def run_plan(sessions, postfix, parallel=50, on_session=None):
-    """Plays all sessions, that many at a time. on_session(n) is called, by one thread at a time, before the n-th."""
+def run_plan(sessions, postfix, parallel=50, half_way=None):
+    """Plays all sessions, that many at a time. half_way() is called beside them when half of them have begun."""
     todo = SimpleQueue()
     for nth, session in enumerate(sessions):
         todo.put((nth, session))
-    lock = threading.Lock()
     faults = []
+    half = threading.Event()
+
+    def beside():
+        half.wait()
+        try:
+            half_way()
+        except Exception as error:
+            faults.append(error)
 
     def work():
         while True:
@@ -277,19 +286,22 @@ def run_plan(sessions, postfix, parallel=50, on_session=None):
             except Empty:
                 return
             try:
-                if on_session:
-                    with lock:
-                        on_session(nth)
+                if nth == len(sessions) // 2:
+                    half.set()
                 play(session, postfix)
             except Exception as error:
                 faults.append(error)
                 return
 
     threads = [threading.Thread(target=work) for _ in range(parallel)]
-    for thread in threads:
+    saboteur = threading.Thread(target=beside)
+    for thread in threads + ([saboteur] if half_way else []):
         thread.start()
     for thread in threads:
         thread.join()
+    half.set()
+    if half_way:
+        saboteur.join()
     if faults:
         raise faults[0]
     return sessions

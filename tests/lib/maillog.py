@@ -60,7 +60,8 @@ class Message:
 
 
 class Log:
-    def __init__(self, text):
+    def __init__(self, text, ignore=()):
+        """ignore: client addresses whose sessions and messages are left out."""
         self.sessions = []
         self.messages = {}
         self.rejects = []
@@ -77,6 +78,9 @@ class Log:
             read = getattr(self, "_" + program.replace("-", "_"), None)
             if not (read and read(tag, int(match["pid"]), match["text"])) and not self._any(match["text"]):
                 self.other.append(line)
+        self.sessions = [s for s in self.sessions if s.address not in ignore]
+        self.rejects = [r for r in self.rejects if r["session"].address not in ignore]
+        self.messages = {i: m for i, m in self.messages.items() if m.address not in ignore}
 
     def message(self, queue_id):
         return self.messages.setdefault(queue_id, Message(queue_id))

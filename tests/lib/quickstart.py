@@ -74,8 +74,7 @@ def main():
         host, port = postfix.smtp
         print(f"  it listens on {host} port {port} and logs to {postfix.log}")
         with Posttrace(postfix) as posttrace:
-            shown(posttrace, "attach")
-            postfix.reload()
+            posttrace.attach()
             say("Sending mail")
             send_mix(postfix)
             postfix.wait_idle()
@@ -89,10 +88,7 @@ def main():
     say("To go on")
     print(f"""
   ./quickstart --keep      the same, and it stays up for mail of your own
-  your own Postfix         make -C build-quickstart install, then write /etc/posttrace/posttrace.cf if the defaults do
-                           not fit, start the three daemons, and
-                               posttrace attach --dry-run     shows every change it would make
-                               posttrace attach               makes them; posttrace detach takes them back
+  your own Postfix         make -C build-quickstart install; README.md says how to attach it and how to take it out
   README.md                the rest
 
 All of this was removed again, but for ./build-quickstart and the packages. ({time.monotonic() - began:.0f} s)""")
