@@ -94,8 +94,9 @@ def main():
 All of this was removed again, but for ./build-quickstart and the packages. ({time.monotonic() - began:.0f} s)""")
 
 
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-try:
-    main()
-except KeyboardInterrupt:
-    sys.exit(130)
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
