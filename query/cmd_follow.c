@@ -1,6 +1,7 @@
 /* follow: what the recorder takes in, as it comes. The recorder sends everything; the filter is here. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -12,6 +13,26 @@
 
 /* No notice is longer: a recorder that says otherwise is none. */
 enum { NOTICE_MAX = 16 << 20 };
+
+static volatile sig_atomic_t told_to_stop;
+static int recorder_fd = -1;
+
+/* The reads that follow end as if the recorder had hung up: none is waited in for ever, whenever the signal comes. */
+static void on_stop(int sig)
+{
+	(void)sig;
+	told_to_stop = 1;
+	if (recorder_fd >= 0)
+		shutdown(recorder_fd, SHUT_RD);
+}
+
+static void catch_signals(void)
+{
+	struct sigaction action = {.sa_handler = on_stop}; /* no SA_RESTART: a write that blocks ends as well */
+
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+}
 
 static int connect_recorder(const struct query *query)
 {
@@ -46,7 +67,7 @@ static bool read_all(int fd, void *to, size_t len, bool may_end)
 		if (n < 0)
 			query_fatal(EXIT_TROUBLE, "read from the recorder: %s", strerror(errno));
 		if (n == 0) {
-			if (got || !may_end)
+			if ((got || !may_end) && !told_to_stop)
 				query_fatal(EXIT_TROUBLE, "the recorder went away in the middle of a notice");
 			return false;
 		}
@@ -123,6 +144,8 @@ int cmd_follow(struct query *query, int argc, char **argv)
 	}
 	if (send(fd, hello, sizeof(hello) - 1, MSG_NOSIGNAL) != (ssize_t)sizeof(hello) - 1)
 		query_fatal(EXIT_TROUBLE, "write to the recorder: %s", strerror(errno));
+	recorder_fd = fd;
+	catch_signals();
 	arena_init(&arena, 2u * NOTICE_MAX);
 	while (read_all(fd, head, sizeof(head), true)) {
 		size_t len = get_be32(head);
@@ -138,7 +161,8 @@ int cmd_follow(struct query *query, int argc, char **argv)
 				query_fatal(EXIT_TROUBLE, "out of memory");
 			cap = len;
 		}
-		read_all(fd, body, len, false);
+		if (!read_all(fd, body, len, false))
+			break;
 		arena_reset(&arena);
 		if (head[4] == 'E')
 			told += tell_event(query, body, len, &arena);
@@ -149,10 +173,11 @@ int cmd_follow(struct query *query, int argc, char **argv)
 		if (query->filter.limit && told == query->filter.limit)
 			break;
 	}
-	if (!(query->filter.limit && told == query->filter.limit) && !ferror(stdout))
+	if (!(query->filter.limit && told == query->filter.limit) && !ferror(stdout) && !told_to_stop)
 		query_warn("the recorder ended the connection");
 	free(body);
 	arena_fini(&arena);
+	recorder_fd = -1;
 	close(fd);
-	return told ? EXIT_FOUND : EXIT_NOTHING;
+	return told || told_to_stop ? EXIT_FOUND : EXIT_NOTHING;
 }

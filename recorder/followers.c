@@ -76,6 +76,27 @@ static void add_u64(struct strbuf *sb, uint64_t v)
 	add_u32(sb, (uint32_t)v);
 }
 
+static void tell_drops(struct follower *f)
+{
+	struct strbuf drop = STRBUF_INIT;
+
+	if (!f->dropped)
+		return;
+	add_u32(&drop, 9);
+	strbuf_addch(&drop, 'D');
+	add_u64(&drop, f->dropped);
+	if (!drop.failed && bufferevent_write(f->bev, drop.buf, drop.len) == 0)
+		f->dropped = 0;
+	strbuf_fini(&drop);
+}
+
+/* It has caught up: what it missed is said now, not with the next event. */
+static void on_drained(struct bufferevent *bev, void *arg)
+{
+	(void)bev;
+	tell_drops(arg);
+}
+
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *sa, int salen, void *arg)
 {
 	struct followers *all = arg;
@@ -93,7 +114,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
 	f->all = all;
 	TAILQ_INSERT_TAIL(&all->list, f, entry);
 	all->n++;
-	bufferevent_setcb(f->bev, on_read, NULL, on_event, f);
+	bufferevent_setcb(f->bev, on_read, on_drained, on_event, f);
 	bufferevent_enable(f->bev, EV_READ | EV_WRITE);
 }
 
@@ -142,16 +163,7 @@ static void tell_one(struct follower *f, struct strbuf *frame)
 		f->dropped++;
 		return;
 	}
-	if (f->dropped) {
-		struct strbuf drop = STRBUF_INIT;
-
-		add_u32(&drop, 9);
-		strbuf_addch(&drop, 'D');
-		add_u64(&drop, f->dropped);
-		if (!drop.failed && bufferevent_write(f->bev, drop.buf, drop.len) == 0)
-			f->dropped = 0;
-		strbuf_fini(&drop);
-	}
+	tell_drops(f);
 	if (bufferevent_write(f->bev, frame->buf, frame->len) != 0)
 		f->dropped++;
 }
