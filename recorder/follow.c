@@ -1,131 +1,152 @@
-#include "recorder/follow.h"
+#include "recorder/follow_source.h"
 
-#include <errno.h>
 #include <fcntl.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <sys/inotify.h>
-#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include "shared/base/strbuf.h"
+extern char **environ;
 
-#define CHUNK    (64u << 10)
-#define LINE_MAX_BYTES (64u << 10)
-
-struct place {
-	uint64_t device, inode, offset;
-};
-
-struct follow {
-	char *path;
-	int fd, notify_fd;
-	struct place place;
-	struct strbuf buf; /* bytes of the file from place.offset on */
-	size_t start;
-};
-
-static enum status open_file(struct follow *f, struct errinfo *err)
+/* What "postconf -h maillog_file" says; empty when there is no answer. */
+static void ask_postfix(const char *config_directory, struct strbuf *answer)
 {
-	struct stat st;
+	char *argv[] = {(char *)"postconf", (char *)"-c", (char *)(uintptr_t)config_directory, (char *)"-h",
+	    (char *)"maillog_file", NULL};
+	posix_spawn_file_actions_t actions;
+	char buf[4096];
+	int pipes[2], result;
+	ssize_t n;
+	pid_t pid;
 
-	f->fd = open(f->path, O_RDONLY | O_CLOEXEC);
-	if (f->fd < 0)
-		return errno == ENOENT ? STATUS_ABSENT : errinfo_set(err, STATUS_IO, "can't read %s: %s", f->path, strerror(errno));
-	if (fstat(f->fd, &st) != 0)
-		return errinfo_set(err, STATUS_IO, "can't look at %s: %s", f->path, strerror(errno));
-	f->place.device = st.st_dev;
-	f->place.inode = st.st_ino;
-	return STATUS_OK;
+	if (!config_directory || !*config_directory) {
+		argv[1] = argv[3];
+		argv[2] = argv[4];
+		argv[3] = NULL;
+	}
+	if (pipe2(pipes, O_CLOEXEC) != 0)
+		return;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, pipes[1], STDOUT_FILENO);
+	posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+	result = posix_spawnp(&pid, "postconf", &actions, NULL, argv, environ);
+	if (result != 0 && !getenv("PATH")) /* a service manager's bare environment */
+		result = posix_spawn(&pid, "/usr/sbin/postconf", &actions, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	close(pipes[1]);
+	while (result == 0 && (n = read(pipes[0], buf, sizeof(buf))) > 0)
+		strbuf_add(answer, buf, (size_t)n);
+	close(pipes[0]);
+	if (result == 0)
+		waitpid(pid, NULL, 0);
+	while (answer->len && answer->buf[answer->len - 1] == '\n')
+		strbuf_setlen(answer, answer->len - 1);
+}
+
+/* "file:PATH" or "journal" */
+static void choose(const char *config_directory, struct strbuf *source)
+{
+	struct strbuf path = STRBUF_INIT;
+
+	ask_postfix(config_directory, &path);
+	if (path.len && path.buf[0] == '/')
+		strbuf_addf(source, "file:%s", path.buf);
+#ifdef HAVE_SYSTEMD
+	else if (follow_journal_usable())
+		strbuf_adds(source, "journal");
+#endif
+	else
+		strbuf_addf(source, "file:%s",
+		    access("/var/log/mail.log", F_OK) != 0 && access("/var/log/maillog", F_OK) == 0 ? "/var/log/maillog"
+												    : "/var/log/mail.log");
+	strbuf_fini(&path);
 }
 
 enum status follow_open(const char *source, const char *config_directory, struct span place, bool from_begin,
     struct follow **out, struct errinfo *err)
 {
-	struct follow *f;
-	struct stat st;
+	struct strbuf chosen = STRBUF_INIT;
+	bool is_file;
+	char mark;
+	bool foreign;
 	enum status status;
 
-	(void)config_directory;
-	if (strncmp(source, "file:", 5) != 0)
-		return errinfo_set(err, STATUS_INVALID, "maillog_source = %s: file:PATH is needed", source);
-	f = calloc(1, sizeof(*f));
-	if (!f || !(f->path = strdup(source + 5))) {
-		free(f);
-		return errinfo_set(err, STATUS_NOMEM, "out of memory");
+	if (strcmp(source, "auto") == 0)
+		choose(config_directory, &chosen);
+	else
+		strbuf_adds(&chosen, source);
+	is_file = span_starts(strbuf_span(&chosen), SPAN("file:/"));
+	mark = is_file ? 'F' : 'J';
+	/* another kind of source than last time: nothing tells where in this one we would be */
+	foreign = place.len && place.ptr[0] != mark;
+	place = foreign ? (struct span){NULL, 0} : span_skip(place, 1);
+	if (chosen.failed)
+		status = errinfo_set(err, STATUS_NOMEM, "out of memory");
+	else if (is_file)
+		status = follow_file_open(chosen.buf + 5, place, from_begin, out, err);
+#ifdef HAVE_SYSTEMD
+	else if (strcmp(chosen.buf, "journal") == 0)
+		status = follow_journal_open(place, from_begin, out, err);
+#else
+	else if (strcmp(chosen.buf, "journal") == 0)
+		status = errinfo_set(
+		    err, STATUS_INVALID, "maillog_source = journal: this program was built without the systemd journal");
+#endif
+	else
+		status = errinfo_set(err, STATUS_INVALID,
+		    "maillog_source = %s: that is not file:/PATH, journal or auto", chosen.buf);
+	if (status == STATUS_OK) {
+		(*out)->lost_thread = (*out)->lost_thread || foreign;
+		(*out)->name = strdup(chosen.buf);
 	}
-	f->fd = f->notify_fd = -1;
-	strbuf_init(&f->buf);
-	status = open_file(f, err);
-	if (status != STATUS_OK && status != STATUS_ABSENT) {
-		follow_close(f);
-		return status;
-	}
-	if (f->fd >= 0 && fstat(f->fd, &st) == 0) {
-		struct place was;
-
-		if (place.len == sizeof(was)) {
-			memcpy(&was, place.ptr, sizeof(was));
-			if (was.inode == f->place.inode && was.offset <= (uint64_t)st.st_size)
-				f->place.offset = was.offset;
-		} else if (!from_begin) {
-			f->place.offset = (uint64_t)st.st_size;
-		}
-	}
-	f->notify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	if (f->notify_fd >= 0 && f->fd >= 0)
-		inotify_add_watch(f->notify_fd, f->path, IN_MODIFY | IN_MOVE_SELF | IN_ATTRIB);
-	*out = f;
-	return STATUS_OK;
+	strbuf_fini(&chosen);
+	return status;
 }
 
-enum status follow_next(struct follow *f, struct span *line, struct errinfo *err)
+enum status follow_next(struct follow *follow, struct span *line, struct errinfo *err)
 {
-	if (f->fd < 0 && open_file(f, err) != STATUS_OK)
-		return STATUS_ABSENT;
-	for (;;) {
-		struct span have = span_skip(strbuf_span(&f->buf), f->start);
-		const char *end = have.len ? memchr(have.ptr, '\n', have.len) : NULL;
-		ssize_t n;
-
-		if (end) {
-			*line = span_head(have, (size_t)(end - have.ptr));
-			f->start += line->len + 1;
-			f->place.offset += line->len + 1;
-			return STATUS_OK;
-		}
-		if (f->start) {
-			memmove(f->buf.buf, f->buf.buf + f->start, have.len);
-			strbuf_setlen(&f->buf, have.len);
-			f->start = 0;
-		}
-		if (!strbuf_grow(&f->buf, CHUNK))
-			return errinfo_set(err, STATUS_NOMEM, "out of memory");
-		n = pread(f->fd, f->buf.buf + f->buf.len, CHUNK, (off_t)(f->place.offset + f->buf.len));
-		if (n <= 0)
-			return STATUS_ABSENT;
-		strbuf_setlen(&f->buf, f->buf.len + (size_t)n);
-	}
+	follow->cut = false;
+	return follow->ops->next(follow, line, err);
 }
 
-struct span follow_place(struct follow *f)
+bool follow_was_cut(const struct follow *follow)
 {
-	return span_make(&f->place, sizeof(f->place));
+	return follow->cut;
 }
 
-int follow_fd(struct follow *f)
+bool follow_lost_thread(struct follow *follow)
 {
-	return f->notify_fd;
+	bool lost = follow->lost_thread;
+
+	follow->lost_thread = false;
+	return lost;
 }
 
-void follow_close(struct follow *f)
+struct span follow_place(struct follow *follow)
 {
-	if (!f)
+	strbuf_reset(&follow->place);
+	strbuf_addch(&follow->place, follow->ops->mark);
+	follow->ops->place(follow, &follow->place);
+	return follow->place.failed ? (struct span){NULL, 0} : strbuf_span(&follow->place);
+}
+
+int follow_fd(struct follow *follow)
+{
+	return follow->ops->fd(follow);
+}
+
+const char *follow_name(const struct follow *follow)
+{
+	return follow->name ? follow->name : "";
+}
+
+void follow_close(struct follow *follow)
+{
+	if (!follow)
 		return;
-	if (f->fd >= 0)
-		close(f->fd);
-	if (f->notify_fd >= 0)
-		close(f->notify_fd);
-	strbuf_fini(&f->buf);
-	free(f->path);
-	free(f);
+	strbuf_fini(&follow->place);
+	free(follow->name);
+	follow->ops->close(follow);
 }

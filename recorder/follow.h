@@ -2,7 +2,11 @@
  *
  * Model:   one source, file or journal. The place is opaque bytes; it is stored in the same commit as the records that
  *          the lines led to, so a restart neither loses nor doubles a line.
+ * Files:   a rotated file is read to its end before the next one: found by its inode, or when it was copied or
+ *          compressed (gzip) by how it begins. Names: PATH with a suffix of digits, as logrotate and "postfix logrotate"
+ *          give it. A last line without its newline waits for it.
  * Owns:    a line is valid until the next follow_next.
+ * Limits:  a line is cut at 64 KiB.
  * Threads: one.
  */
 #ifndef POSTTRACE_FOLLOW_H
@@ -11,17 +15,27 @@
 #include "shared/base/span.h"
 #include "shared/base/status.h"
 
+#define FOLLOW_LINE_MAX (64u << 10)
+
 struct follow;
 
-/* source: file:PATH, journal or auto. place empty: start at the end of what is there, or at its beginning. */
+/* source: file:PATH, journal or auto (postconf's maillog_file, the journal, /var/log/mail.log, /var/log/maillog).
+ * place empty: start at the end of what is there, or at its beginning. Save follow_place at once: a start at the end
+ * that is not kept would be another one after a restart. A file need not be there yet. */
 enum status follow_open(const char *source, const char *config_directory, struct span place, bool from_begin,
     struct follow **out, struct errinfo *err) MUST_CHECK;
 /* The next line without its newline. STATUS_ABSENT: nothing more for now. */
 enum status follow_next(struct follow *follow, struct span *line, struct errinfo *err) MUST_CHECK;
+/* The last line was longer than what was given. */
+bool follow_was_cut(const struct follow *follow);
+/* True once after the thread was lost: lines may be missing, as the file that the place is in is gone. */
+bool follow_lost_thread(struct follow *follow);
 /* The place behind the last line; valid until the next call. */
 struct span follow_place(struct follow *follow);
-/* A descriptor that becomes readable when there may be more (-1: look now and then). */
+/* A descriptor that becomes readable when there may be more; look every second all the same (-1: only then). */
 int follow_fd(struct follow *follow);
+/* What is read, for a log or a person: "file:/var/log/mail.log". */
+const char *follow_name(const struct follow *follow);
 void follow_close(struct follow *follow);
 
 #endif

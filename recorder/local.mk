@@ -1,6 +1,9 @@
 noinst_LIBRARIES += librecorder.a
 librecorder_a_SOURCES = \
 	%D%/follow.c %D%/follow.h \
+	%D%/follow_file.c \
+	%D%/follow_journal.c \
+	%D%/follow_source.h \
 	%D%/logline.c %D%/logline.h \
 	%D%/logline_frame.c
 

@@ -26,6 +26,10 @@ unit_tests += tests/unit/test_request
 tests_unit_test_request_SOURCES = %D%/test_request.c %D%/unit.h policyd/request.c policyd/request.h
 tests_unit_test_request_LDADD = $(UNIT_LIBS)
 
+unit_tests += tests/unit/test_follow
+tests_unit_test_follow_SOURCES = %D%/test_follow.c %D%/unit.h
+tests_unit_test_follow_LDADD = librecorder.a $(UNIT_LIBS) $(SYSTEMD_LIBS)
+
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
