@@ -1,114 +1,81 @@
 #include "recorder/follow_source.h"
 
-#include <fcntl.h>
-#include <spawn.h>
-#include <stdint.h>
-#include <stdio.h>
+#include <errno.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
+#include "recorder/follow_choose.h"
+#include "shared/base/log.h"
+#include "shared/daemon/daemon.h"
 
-/* What "postconf -h maillog_file" says; empty when there is no answer. */
-static void ask_postfix(const char *config_directory, struct strbuf *answer)
+/* A file that only root may read (Postfix makes maillog_file so) is what root's right was kept for; without need it
+ * goes at once. A file that is not there yet may become such a one. */
+static void keep_right_if_needed(const char *path)
 {
-	char *argv[] = {(char *)"postconf", (char *)"-c", (char *)(uintptr_t)config_directory, (char *)"-h",
-	    (char *)"maillog_file", NULL};
-	posix_spawn_file_actions_t actions;
-	char buf[4096];
-	int pipes[2], result;
-	ssize_t n;
-	pid_t pid;
+	bool needed = access(path, R_OK) != 0; /* asks for the user that we are, whatever rights were kept */
 
-	if (!config_directory || !*config_directory) {
-		argv[1] = argv[3];
-		argv[2] = argv[4];
-		argv[3] = NULL;
-	}
-	if (pipe2(pipes, O_CLOEXEC) != 0)
-		return;
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_adddup2(&actions, pipes[1], STDOUT_FILENO);
-	posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-	result = posix_spawnp(&pid, "postconf", &actions, NULL, argv, environ);
-	if (result != 0 && !getenv("PATH")) /* a service manager's bare environment */
-		result = posix_spawn(&pid, "/usr/sbin/postconf", &actions, NULL, argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	close(pipes[1]);
-	while (result == 0 && (n = read(pipes[0], buf, sizeof(buf))) > 0)
-		strbuf_add(answer, buf, (size_t)n);
-	close(pipes[0]);
-	if (result == 0)
-		waitpid(pid, NULL, 0);
-	while (answer->len && answer->buf[answer->len - 1] == '\n')
-		strbuf_setlen(answer, answer->len - 1);
+	if (daemon_may_read_all(needed) && needed && errno != ENOENT)
+		log_info("%s can't be read by this user: keeping root's right to read files, and no other", path);
 }
 
-/* "file:PATH" or "journal" */
-static void choose(const char *config_directory, struct strbuf *source)
+static enum status open_source(const char *source, struct span place, bool from_begin, struct follow **out, struct errinfo *err)
 {
-	struct strbuf path = STRBUF_INIT;
-
-	ask_postfix(config_directory, &path);
-	if (path.len && path.buf[0] == '/')
-		strbuf_addf(source, "file:%s", path.buf);
-#ifdef HAVE_SYSTEMD
-	else if (follow_journal_usable())
-		strbuf_adds(source, "journal");
-#endif
-	else
-		strbuf_addf(source, "file:%s",
-		    access("/var/log/mail.log", F_OK) != 0 && access("/var/log/maillog", F_OK) == 0 ? "/var/log/maillog"
-												    : "/var/log/mail.log");
-	strbuf_fini(&path);
+	if (span_starts(span_of(source), SPAN("file:/"))) {
+		keep_right_if_needed(source + 5);
+		return follow_file_open(source + 5, place, from_begin, out, err);
+	}
+	daemon_may_read_all(false);
+	if (strcmp(source, "journal") == 0)
+		return follow_journal_open("", place, from_begin, out, err);
+	if (span_starts(span_of(source), SPAN("journal:/")))
+		return follow_journal_open(source + 8, place, from_begin, out, err);
+	return errinfo_set(err, STATUS_INVALID,
+	    "maillog_source = %s: that is not file:/PATH, journal, journal:/DIRECTORY or auto", source);
 }
 
 enum status follow_open(const char *source, const char *config_directory, struct span place, bool from_begin,
     struct follow **out, struct errinfo *err)
 {
-	struct strbuf chosen = STRBUF_INIT;
-	bool is_file;
-	char mark;
-	bool foreign;
+	struct strbuf chosen = STRBUF_INIT, why = STRBUF_INIT;
+	bool foreign, is_auto = strcmp(source, "auto") == 0;
 	enum status status;
 
-	if (strcmp(source, "auto") == 0)
-		choose(config_directory, &chosen);
+	if (is_auto)
+		follow_choose(config_directory, place.len ? place.ptr[0] : 0, &chosen, &why);
 	else
 		strbuf_adds(&chosen, source);
-	is_file = span_starts(strbuf_span(&chosen), SPAN("file:/"));
-	mark = is_file ? 'F' : 'J';
 	/* another kind of source than last time: nothing tells where in this one we would be */
-	foreign = place.len && place.ptr[0] != mark;
+	foreign = place.len && place.ptr[0] != (span_starts(strbuf_span(&chosen), SPAN("file:")) ? 'F' : 'J');
 	place = foreign ? (struct span){NULL, 0} : span_skip(place, 1);
-	if (chosen.failed)
-		status = errinfo_set(err, STATUS_NOMEM, "out of memory");
-	else if (is_file)
-		status = follow_file_open(chosen.buf + 5, place, from_begin, out, err);
-#ifdef HAVE_SYSTEMD
-	else if (strcmp(chosen.buf, "journal") == 0)
-		status = follow_journal_open(place, from_begin, out, err);
-#else
-	else if (strcmp(chosen.buf, "journal") == 0)
-		status = errinfo_set(
-		    err, STATUS_INVALID, "maillog_source = journal: this program was built without the systemd journal");
-#endif
-	else
-		status = errinfo_set(err, STATUS_INVALID,
-		    "maillog_source = %s: that is not file:/PATH, journal or auto", chosen.buf);
+	status = chosen.failed ? errinfo_set(err, STATUS_NOMEM, "out of memory")
+			       : open_source(chosen.buf, place, from_begin, out, err);
 	if (status == STATUS_OK) {
-		(*out)->lost_thread = (*out)->lost_thread || foreign;
 		(*out)->name = strdup(chosen.buf);
+		if (foreign)
+			follow_note_gap(*out, 0, "Postfix's log is read from another source than before");
+		log_info("Postfix's log: %s%s%s%s", chosen.buf, is_auto ? " (" : "", is_auto && !why.failed ? why.buf : "",
+		    is_auto ? ")" : "");
 	}
+	strbuf_fini(&why);
 	strbuf_fini(&chosen);
 	return status;
 }
 
 enum status follow_next(struct follow *follow, struct span *line, struct errinfo *err)
 {
+	static struct log_limit limit;
+	struct errinfo fault = {""};
+	enum status status;
+
 	follow->cut = false;
-	return follow->ops->next(follow, line, err);
+	status = follow->ops->next(follow, line, &fault);
+	if (status == STATUS_NOMEM)
+		return errinfo_set(err, status, "%s", fault.text);
+	if (status == STATUS_OK || status == STATUS_ABSENT)
+		return status;
+	/* the hooks' facts must not wait for it */
+	log_limited(&limit, LOG_LEVEL_WARNING, "%s; looking again every second, and recording without it meanwhile", fault.text);
+	return STATUS_ABSENT;
 }
 
 bool follow_was_cut(const struct follow *follow)
@@ -116,12 +83,11 @@ bool follow_was_cut(const struct follow *follow)
 	return follow->cut;
 }
 
-bool follow_lost_thread(struct follow *follow)
+bool follow_lost(struct follow *follow, struct follow_gap *gap)
 {
-	bool lost = follow->lost_thread;
-
-	follow->lost_thread = false;
-	return lost;
+	*gap = follow->gap;
+	follow->gap = (struct follow_gap){0, NULL};
+	return gap->why;
 }
 
 struct span follow_place(struct follow *follow)

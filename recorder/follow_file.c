@@ -11,6 +11,7 @@
 
 #include "recorder/follow_source.h"
 #include "shared/base/hash.h"
+#include "shared/base/log.h"
 
 #define CHUNK        (64u << 10)
 #define HEAD_MAX     256u /* how a file begins: stamp, process id and words of its first lines */
@@ -37,7 +38,7 @@ struct follow_file {
 	struct strbuf buf;
 	size_t start, scanned; /* in buf: the first byte not given out, and the first that was not looked at */
 	size_t dropped;        /* bytes of the line at start that were over the limit */
-	int notify_fd;
+	int notify_fd, watch;
 };
 
 /* --- one file ---------------------------------------------------------------- */
@@ -73,24 +74,48 @@ static void leave_file(struct follow_file *f)
 		gzclose(f->gz);
 	else if (f->fd >= 0)
 		close(f->fd);
+	if (f->watch >= 0)
+		(void)inotify_rm_watch(f->notify_fd, f->watch);
 	f->gz = NULL;
-	f->fd = -1;
+	f->fd = f->watch = -1;
 	f->offset = f->pos = 0;
 	f->head_len = 0;
 	f->start = f->scanned = f->dropped = 0;
 	strbuf_reset(&f->buf);
 }
 
-/* Open path at offset; its first bytes up to there become the head. False: it is not there or shorter than that. */
-static bool enter_file(struct follow_file *f, const char *path, uint64_t offset)
+/* Which file a path was found to be. */
+struct identity {
+	uint64_t device, inode;
+};
+
+/* Open path at offset; its first bytes up to there become the head. ABSENT: it is not there, or shorter than that, or
+ * by now another file than the one that was found (may be NULL). */
+static enum status enter_file(
+    struct follow_file *f, const char *path, uint64_t offset, const struct identity *found, struct errinfo *err)
 {
 	size_t len = strlen(path), want = offset < HEAD_MAX ? (size_t)offset : HEAD_MAX;
 	bool compressed = len > 3 && strcmp(path + len - 3, ".gz") == 0;
+	enum status status = STATUS_ABSENT;
 	struct stat st;
 
 	leave_file(f);
 	f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (f->fd < 0 || fstat(f->fd, &st) != 0 || !S_ISREG(st.st_mode))
+	if (f->fd < 0 || fstat(f->fd, &st) != 0) {
+		if (errno == EACCES || errno == EPERM)
+			status = errinfo_set(err, STATUS_DENIED,
+			    "can't read %s: its permissions keep this user out. Start posttrace-recorder as root (it keeps only the "
+			    "right to read files), or let its user read the file: the group adm on Debian, or for Postfix's own "
+			    "maillog_file maillog_file_permissions (Postfix 3.9)", path);
+		else if (errno != ENOENT)
+			status = errinfo_set(err, STATUS_IO, "can't read %s: %s", path, strerror(errno));
+		goto failed;
+	}
+	if (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode)) { /* /dev/null: no log at all */
+		status = errinfo_set(err, STATUS_IO, "can't read %s: it is not a file", path);
+		goto failed;
+	}
+	if (found && (st.st_dev != found->device || st.st_ino != found->inode))
 		goto failed;
 	f->device = st.st_dev;
 	f->inode = st.st_ino;
@@ -106,11 +131,11 @@ static bool enter_file(struct follow_file *f, const char *path, uint64_t offset)
 	f->head_len = want;
 	f->offset = f->pos = offset;
 	if (f->notify_fd >= 0 && !compressed)
-		(void)inotify_add_watch(f->notify_fd, path, IN_MODIFY);
-	return true;
+		f->watch = inotify_add_watch(f->notify_fd, path, IN_MODIFY);
+	return STATUS_OK;
 failed:
 	leave_file(f);
-	return false;
+	return status;
 }
 
 /* Given out: n bytes at start, and what was dropped behind them. */
@@ -133,7 +158,7 @@ static bool was_truncated(const struct follow_file *f)
 	char now[HEAD_MAX];
 	struct stat st;
 
-	if (f->gz || fstat(f->fd, &st) != 0)
+	if (f->gz || fstat(f->fd, &st) != 0 || !S_ISREG(st.st_mode))
 		return false;
 	if ((uint64_t)st.st_size < f->pos)
 		return true;
@@ -144,7 +169,7 @@ static bool was_truncated(const struct follow_file *f)
 
 struct sibling {
 	char path[512];
-	uint64_t device, inode;
+	struct identity id;
 	int64_t size;
 	struct timespec changed;
 	unsigned long number; /* ".1", ".2.gz": the higher, the older; 0: another kind of name */
@@ -207,8 +232,7 @@ static size_t list_siblings(const struct follow_file *f, struct sibling **out)
 		if ((size_t)snprintf(s->path, sizeof(s->path), "%s%s", directory, entry->d_name) >= sizeof(s->path) ||
 		    stat(s->path, &st) != 0 || !S_ISREG(st.st_mode))
 			continue;
-		s->device = st.st_dev;
-		s->inode = st.st_ino;
+		s->id = (struct identity){st.st_dev, st.st_ino};
 		s->size = st.st_size;
 		s->changed = st.st_mtim;
 		n++;
@@ -224,7 +248,7 @@ static size_t list_siblings(const struct follow_file *f, struct sibling **out)
 
 static bool same_file(const struct sibling *s, uint64_t device, uint64_t inode)
 {
-	return s->device == device && s->inode == inode;
+	return s->id.device == device && s->id.inode == inode;
 }
 
 static bool same_head(const struct sibling *s, uint64_t hash, size_t len)
@@ -235,19 +259,19 @@ static bool same_head(const struct sibling *s, uint64_t hash, size_t len)
 }
 
 /* Find the file that a place is in: by inode, else by its head. */
-static bool enter_place(struct follow_file *f, const struct place *place, bool copies_only)
+static bool enter_place(struct follow_file *f, const struct place *place)
 {
 	struct sibling *list;
 	size_t n = list_siblings(f, &list);
 	bool found = false;
 
-	for (size_t i = 0; i < n && !found && !copies_only; i++)
+	for (size_t i = 0; i < n && !found; i++)
 		if (same_file(&list[i], place->device, place->inode) && !list[i].compressed &&
 		    (!place->head_len || same_head(&list[i], place->head_hash, place->head_len)))
-			found = enter_file(f, list[i].path, place->offset);
+			found = enter_file(f, list[i].path, place->offset, &list[i].id, NULL) == STATUS_OK;
 	for (size_t i = 0; i < n && !found; i++)
-		if (!(copies_only && list[i].live) && same_head(&list[i], place->head_hash, place->head_len))
-			found = enter_file(f, list[i].path, place->offset);
+		if (same_head(&list[i], place->head_hash, place->head_len))
+			found = enter_file(f, list[i].path, place->offset, &list[i].id, NULL) == STATUS_OK;
 	free(list);
 	return found;
 }
@@ -261,34 +285,70 @@ static struct place place_of(const struct follow_file *f)
 	return place;
 }
 
-/* The file we are in is read to its end and is not the log any more: go to the next younger one that has something.
- * False: there is none yet. */
-static bool enter_next(struct follow_file *f)
-{
-	const struct place here = place_of(f);
-	struct sibling *list;
-	size_t n = list_siblings(f, &list), i, first = n;
-	struct stat st;
-	bool found = false;
+/* What was read to its end. */
+struct finished {
+	struct place place;
+	struct timespec changed;
+	bool compressed;
+};
 
-	for (i = 0; i < n && first == n; i++)
-		if (same_file(&list[i], f->device, f->inode))
-			first = i + 1;
+/* Where in the list, oldest first, the files younger than that one begin. */
+static size_t first_younger(const struct sibling *list, size_t n, const struct finished *it)
+{
+	const struct place *place = &it->place;
+	size_t first = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (same_file(&list[i], place->device, place->inode) &&
+		    (!place->head_len || same_head(&list[i], place->head_hash, place->head_len)))
+			return i + 1;
 	/* it is deleted, or compressed by now: its copy, else the time of its last line tells where it was */
-	for (i = n; i-- > 0 && first == n && !f->gz;)
-		if (!list[i].live && same_head(&list[i], here.head_hash, here.head_len))
-			first = i + 1;
-	if (first == n && n && fstat(f->fd, &st) == 0)
-		for (first = 0; first < n && !list[first].live; first++)
-			if (list[first].changed.tv_sec > st.st_mtim.tv_sec ||
-			    (list[first].changed.tv_sec == st.st_mtim.tv_sec &&
-				list[first].changed.tv_nsec > st.st_mtim.tv_nsec))
-				break;
-	for (i = first; i < n && !found; i++)
-		if (list[i].size && !same_head(&list[i], here.head_hash, here.head_len))
-			found = enter_file(f, list[i].path, 0);
+	for (size_t i = n; i-- > 0 && !it->compressed;)
+		if (!list[i].live && same_head(&list[i], place->head_hash, place->head_len))
+			return i + 1;
+	while (first < n && !list[first].live &&
+	       (list[first].changed.tv_sec < it->changed.tv_sec ||
+		   (list[first].changed.tv_sec == it->changed.tv_sec && list[first].changed.tv_nsec <= it->changed.tv_nsec)))
+		first++;
+	return first;
+}
+
+/* ABSENT: a file that was there is not any more, so the list is out of date. */
+static enum status enter_younger(struct follow_file *f, const struct finished *it)
+{
+	enum status status = STATUS_OK;
+	struct sibling *list;
+	size_t n = list_siblings(f, &list);
+
+	for (size_t i = first_younger(list, n, it); i < n && f->fd < 0 && status != STATUS_ABSENT; i++) {
+		struct errinfo err = {""};
+
+		if (!list[i].size || same_head(&list[i], it->place.head_hash, it->place.head_len))
+			continue;
+		status = enter_file(f, list[i].path, 0, &list[i].id, &err);
+		if (status != STATUS_OK && status != STATUS_ABSENT) {
+			log_warning("%s", err.text);
+			follow_note_gap(&f->follow, 0, "a file of the log could not be read");
+		}
+	}
 	free(list);
-	return found;
+	return status;
+}
+
+/* The file we are in is read to its end and is not the log any more: go to the next younger one that has something. */
+static void enter_next(struct follow_file *f)
+{
+	struct finished it = {.place = place_of(f), .compressed = f->gz};
+	enum status status = STATUS_ABSENT;
+	struct stat st;
+
+	if (fstat(f->fd, &st) == 0)
+		it.changed = st.st_mtim;
+	leave_file(f);
+	for (int tries = 0; tries < 100 && status == STATUS_ABSENT; tries++)
+		status = enter_younger(f, &it);
+	if (status == STATUS_ABSENT)
+		follow_note_gap(&f->follow, 0, "the log's files were renamed faster than they could be followed");
 }
 
 /* --- reading ------------------------------------------------------------------- */
@@ -325,6 +385,8 @@ static enum status fill(struct follow_file *f, bool *truncated, struct errinfo *
 	n = read_at(f, f->buf.buf + f->buf.len, CHUNK, f->pos);
 	if (n < 0 && !f->gz)
 		return errinfo_set(err, STATUS_IO, "can't read %s: %s", f->path, strerror(errno));
+	if (n < 0)
+		follow_note_gap(&f->follow, 0, "a compressed file of the log is damaged");
 	/* asked after the read: what was read before a truncation is good */
 	if (was_truncated(f)) {
 		*truncated = true;
@@ -337,16 +399,25 @@ static enum status fill(struct follow_file *f, bool *truncated, struct errinfo *
 	return STATUS_OK;
 }
 
-/* The log was emptied in place. A copy may have what we had not read yet. */
+/* The log was emptied in place. A copy may have what we had not read yet; one that ends before has been read. */
 static void go_on_after_truncation(struct follow_file *f)
 {
 	struct place here = place_of(f);
+	struct sibling *list;
+	size_t n = list_siblings(f, &list);
+	bool known = !here.offset;
 
-	if (here.head_len && enter_place(f, &here, true))
-		return;
-	if (here.offset)
-		f->follow.lost_thread = true;
-	(void)enter_file(f, f->path, 0);
+	leave_file(f);
+	for (size_t i = n; i-- > 0 && f->fd < 0;)
+		if (!list[i].live && same_head(&list[i], here.head_hash, here.head_len)) {
+			known = true;
+			(void)enter_file(f, list[i].path, here.offset, &list[i].id, NULL);
+		}
+	free(list);
+	if (!known)
+		follow_note_gap(&f->follow, 0, "the log was emptied in place, and there is no copy of it");
+	if (f->fd < 0)
+		(void)enter_file(f, f->path, 0, NULL, NULL);
 }
 
 /* The log by that name is another file than ours, and has lines: whoever wrote to ours has left it. */
@@ -366,9 +437,13 @@ static enum status next_line(struct follow *follow, struct span *line, struct er
 	struct follow_file *f = (struct follow_file *)follow;
 	bool superseded = false, truncated;
 
-	if (f->fd < 0 && !enter_file(f, f->path, 0)) {
-		quiet_notify(f);
-		return STATUS_ABSENT;
+	if (f->fd < 0) {
+		enum status status = enter_file(f, f->path, 0, NULL, err);
+
+		if (status != STATUS_OK) {
+			quiet_notify(f);
+			return status;
+		}
 	}
 	for (;;) {
 		const char *at = f->buf.buf + f->scanned;
@@ -415,7 +490,8 @@ static enum status next_line(struct follow *follow, struct span *line, struct er
 			return STATUS_OK;
 		}
 		superseded = false;
-		if (!enter_next(f))
+		enter_next(f);
+		if (f->fd < 0)
 			return STATUS_ABSENT;
 	}
 }
@@ -480,10 +556,10 @@ static uint64_t end_of_lines(const char *path)
 	return end;
 }
 
-enum status follow_file_open(
-    const char *path, struct span saved, bool from_begin, struct follow **out, struct errinfo *err)
+enum status follow_file_open(const char *path, struct span saved, bool from_begin, struct follow **out, struct errinfo *err)
 {
 	struct follow_file *f = calloc(1, sizeof(*f));
+	enum status status = STATUS_OK;
 	struct place place;
 
 	if (!f || !(f->path = strdup(path))) {
@@ -493,26 +569,28 @@ enum status follow_file_open(
 	f->follow.ops = &file_ops;
 	strbuf_init(&f->follow.place);
 	strbuf_init(&f->buf);
-	f->fd = -1;
+	f->fd = f->watch = -1;
 	f->notify_fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	watch_directory(f);
 	if (saved.len == sizeof(place)) {
 		memcpy(&place, saved.ptr, sizeof(place));
 		/* inode 0: the file was not there when the place was taken */
-		if (place.inode && (place.head_len > HEAD_MAX || !enter_place(f, &place, false))) {
-			f->follow.lost_thread = true;
-			leave_file(f);
-		}
-	} else {
-		f->follow.lost_thread = saved.len > 0;
-		if (!from_begin && !saved.len)
-			(void)enter_file(f, path, end_of_lines(path));
+		if (place.inode && (place.head_len > HEAD_MAX || !enter_place(f, &place)))
+			follow_note_gap(&f->follow, 0, "the file that was read last is gone");
+	} else if (saved.len) {
+		follow_note_gap(&f->follow, 0, "the place in the log can't be read");
+	} else if (!from_begin) {
+		status = enter_file(f, path, end_of_lines(path), NULL, err);
 	}
 	/* a file that is not there yet is waited for; one that may not be read is somebody's mistake */
-	if (f->fd < 0 && access(path, F_OK) == 0 && !enter_file(f, path, 0)) {
+	if (f->fd < 0 && status == STATUS_OK)
+		status = enter_file(f, path, 0, NULL, err);
+	if (status != STATUS_OK && status != STATUS_ABSENT) {
 		close_file(&f->follow);
-		return errinfo_set(err, STATUS_IO, "can't read %s: %s", path, strerror(errno ? errno : EINVAL));
+		return status;
 	}
+	if (f->fd < 0)
+		log_info("%s is not there yet: waiting for it", path);
 	*out = &f->follow;
 	return STATUS_OK;
 }

@@ -9,7 +9,8 @@ struct follow {
 	const struct follow_ops *ops;
 	char *name;
 	struct strbuf place; /* what follow_place gave last */
-	bool cut, lost_thread;
+	struct follow_gap gap;
+	bool cut;
 };
 
 /* A place starts with the mark of its kind of source. */
@@ -21,13 +22,17 @@ struct follow_ops {
 	void (*close)(struct follow *);
 };
 
+/* Lines may be missing before the next one that is given; why is a literal. */
+static inline void follow_note_gap(struct follow *follow, uint64_t lines, const char *why)
+{
+	follow->gap.why = why;
+	follow->gap.lines += lines;
+}
+
 /* place: without the mark; empty: none. */
-enum status follow_file_open(
-    const char *path, struct span place, bool from_begin, struct follow **out, struct errinfo *err);
-#ifdef HAVE_SYSTEMD
-enum status follow_journal_open(struct span place, bool from_begin, struct follow **out, struct errinfo *err);
-/* There is a journal, and we may read it. */
-bool follow_journal_usable(void);
-#endif
+enum status follow_file_open(const char *path, struct span place, bool from_begin, struct follow **out, struct errinfo *err);
+/* directory: "" for the system's own. */
+enum status follow_journal_open(
+    const char *directory, struct span place, bool from_begin, struct follow **out, struct errinfo *err);
 
 #endif

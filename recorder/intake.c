@@ -38,6 +38,7 @@ struct held_line {
 	int64_t due_us;   /* when it may be worked in, on the hooks' clock */
 	struct span place; /* of the log behind this line */
 	bool interesting;
+	struct follow_gap gap; /* before this line */
 	struct logline *parsed;
 	struct arena arena;
 };
@@ -299,6 +300,8 @@ static enum status read_lines(struct intake *in, bool final, struct errinfo *err
 		held->parsed = arena_alloc(&held->arena, sizeof(*held->parsed));
 		place = follow_place(in->follow);
 		held->place = arena_span(&held->arena, place);
+		if (follow_lost(in->follow, &held->gap))
+			log_warning("lines of Postfix's log may be missing: %s", held->gap.why);
 		/* the line's bytes are the follower's: the event must point into ours */
 		line = arena_span(&held->arena, line);
 		if (held->parsed && line.ptr)
@@ -347,6 +350,18 @@ static void keep_gap(struct intake *in, const Event *e)
 		log_warning("a gap of %llu events could not be recorded", (unsigned long long)e->lost);
 }
 
+static void keep_log_gap(struct intake *in, const struct held_line *held)
+{
+	Posttrace__Gap gap = POSTTRACE__GAP__INIT;
+
+	gap.from_us = gap.until_us = held->interesting ? held->parsed->event.at_us : (uint64_t)clock_now_us();
+	gap.source = POSTTRACE__SOURCE__SOURCE_MAILLOG;
+	gap.lost = held->gap.lines;
+	gap.reason = (Bytes){strlen(held->gap.why), (uint8_t *)(uintptr_t)held->gap.why};
+	if (store_put_gap(in->store, &gap, NULL) != STATUS_OK)
+		log_warning("a gap of Postfix's log could not be recorded");
+}
+
 /* Work in the earliest of what waits. False: nothing is due. */
 static bool work_one(struct intake *in, int64_t now, bool final)
 {
@@ -359,6 +374,8 @@ static bool work_one(struct intake *in, int64_t now, bool final)
 	if (held && (held->due_us <= now || final) && (!first || held->due_us <= (int64_t)first->next->at_us)) {
 		if (held->due_us > in->worked_us)
 			in->worked_us = held->due_us;
+		if (held->gap.why)
+			keep_log_gap(in, held);
 		if (held->interesting)
 			correlate_event(in->correlate, &held->parsed->event, 0, held->parsed->coarse);
 		strbuf_reset(&in->log_place);

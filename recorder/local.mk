@@ -1,6 +1,7 @@
 noinst_LIBRARIES += librecorder.a
 librecorder_a_SOURCES = \
 	%D%/follow.c %D%/follow.h \
+	%D%/follow_choose.c %D%/follow_choose.h \
 	%D%/follow_file.c \
 	%D%/follow_journal.c \
 	%D%/follow_source.h \

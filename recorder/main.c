@@ -36,6 +36,13 @@ static void wake_in(struct recorder *r, int64_t us)
 	event_add(r->timer, &tv);
 }
 
+/* The log's descriptor is quiet again when the log was read, so one call is enough until then. */
+static void watch_log(struct recorder *r)
+{
+	if (r->log_changes)
+		event_add(r->log_changes, NULL);
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct recorder *r = arg;
@@ -51,11 +58,20 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 		wake_in(r, RETRY_US);
 		return;
 	}
+	watch_log(r);
 	due = intake_next_due_us(r->intake);
 	wake_in(r, busy ? 0 : due >= 0 && due < IDLE_US ? (due < GATHER_US ? GATHER_US : due) : IDLE_US);
 }
 
-/* Something was written to a journal or the log: look soon, and let a few more come first. */
+static void gather(struct recorder *r)
+{
+	if (!r->gathering) {
+		r->gathering = true;
+		wake_in(r, GATHER_US);
+	}
+}
+
+/* Something was written to a journal: look soon, and let a few more come first. */
 static void on_change(evutil_socket_t fd, short what, void *arg)
 {
 	struct recorder *r = arg;
@@ -64,10 +80,14 @@ static void on_change(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	while (read(fd, buf, sizeof(buf)) > 0)
 		;
-	if (!r->gathering) {
-		r->gathering = true;
-		wake_in(r, GATHER_US);
-	}
+	gather(r);
+}
+
+static void on_log(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	gather(arg);
 }
 
 static void on_stop(evutil_socket_t sig, short what, void *arg)
@@ -111,6 +131,7 @@ static enum status start(struct recorder *r, struct errinfo *err)
 	status = daemon_make_directory(&r->daemon, config->store_directory, 02750, err);
 	if (status == STATUS_OK)
 		status = daemon_make_directory(&r->daemon, config->journal_directory, 02770, err);
+	daemon_keep_reading(&r->daemon);
 	if (status == STATUS_OK)
 		status = daemon_drop_privileges(&r->daemon, err);
 	if (status == STATUS_OK)
@@ -135,10 +156,9 @@ static enum status start(struct recorder *r, struct errinfo *err)
 	if (!r->timer || !r->changes || !r->term || !r->interrupt)
 		return errinfo_set(err, STATUS_NOMEM, "out of memory");
 	if (intake_log_fd(r->intake) >= 0) {
-		r->log_changes = event_new(r->base, intake_log_fd(r->intake), EV_READ | EV_PERSIST, on_change, r);
+		r->log_changes = event_new(r->base, intake_log_fd(r->intake), EV_READ, on_log, r);
 		if (!r->log_changes)
 			return errinfo_set(err, STATUS_NOMEM, "out of memory");
-		event_add(r->log_changes, NULL);
 	}
 	event_add(r->changes, NULL);
 	event_add(r->term, NULL);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <netdb.h>
 #include <pwd.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -117,6 +119,34 @@ static enum status find_owner(const struct daemon *daemon, uid_t *uid, gid_t *gi
 	return STATUS_OK;
 }
 
+/* What this thread may do of root's: nothing, or to read any file. libcap would be a dependency for this one call. */
+static bool set_reading(bool permitted, bool effective)
+{
+	struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {{0, 0, 0}};
+
+	data[0].permitted = permitted ? 1u << CAP_DAC_READ_SEARCH : 0;
+	data[0].effective = effective ? 1u << CAP_DAC_READ_SEARCH : 0;
+	return syscall(SYS_capset, &header, data) == 0;
+}
+
+static bool reading_kept;
+
+void daemon_keep_reading(struct daemon *daemon)
+{
+	daemon->keep_reading = true;
+}
+
+bool daemon_may_read_all(bool wanted)
+{
+	if (!reading_kept)
+		return false;
+	if (!set_reading(wanted, wanted))
+		return false;
+	reading_kept = wanted;
+	return wanted;
+}
+
 enum status daemon_drop_privileges(const struct daemon *daemon, struct errinfo *err)
 {
 	enum status status;
@@ -130,8 +160,17 @@ enum status daemon_drop_privileges(const struct daemon *daemon, struct errinfo *
 		return status;
 	if (uid == 0)
 		return STATUS_OK; /* asked for: user = root */
+	if (daemon->keep_reading)
+		prctl(PR_SET_KEEPCAPS, 1);
 	if (initgroups(daemon->config.user, gid) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0)
 		return errinfo_set(err, STATUS_DENIED, "can't become %s: %s", daemon->config.user, strerror(errno));
+	if (daemon->keep_reading) {
+		prctl(PR_SET_KEEPCAPS, 0);
+		/* a container may not have it: then a log of root's is said to be unreadable when it is opened */
+		reading_kept = set_reading(true, false);
+		if (!reading_kept && !set_reading(false, false))
+			return errinfo_set(err, STATUS_DENIED, "can't give up root's rights: %s", strerror(errno));
+	}
 	prctl(PR_SET_DUMPABLE, 0);
 	return STATUS_OK;
 }

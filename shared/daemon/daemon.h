@@ -13,11 +13,17 @@
 struct daemon {
 	const char *name; /* "posttrace-milter" */
 	struct config config;
+	bool keep_reading;
 };
 
 /* Parse -C FILE, -o name=value, -v, -t, -S (syslog), -h, --version; read the configuration. Exits with a sentence on a
  * fault (2: usage, 3: configuration), and with 0 after -h, --version and -t. purpose is one line for -h. */
 void daemon_start(struct daemon *daemon, const char *name, const char *purpose, int argc, char **argv);
+/* Before daemon_drop_privileges: keep root's right to read any file (Linux: CAP_DAC_READ_SEARCH), asleep, and none of its
+ * others. For a log that is root's alone. */
+void daemon_keep_reading(struct daemon *daemon);
+/* Wake the right that was kept, or give it up for good. False: there is none. Of the calling thread alone. */
+bool daemon_may_read_all(bool wanted);
 /* As root: become config.user and config.group. Not as root: nothing. Fatal when the user does not exist. */
 enum status daemon_drop_privileges(const struct daemon *daemon, struct errinfo *err) MUST_CHECK;
 /* Make a directory for our user if it is not there (parents must be), with this mode. Before dropping privileges. */

@@ -56,13 +56,20 @@ static void keep_place(struct lab *lab)
 	strbuf_addspan(&lab->place, follow_place(lab->follow));
 }
 
+static bool lost(struct lab *lab)
+{
+	struct follow_gap gap;
+
+	return follow_lost(lab->follow, &gap);
+}
+
 static void start(struct lab *lab, bool from_begin)
 {
 	struct errinfo err = {""};
 
 	if (follow_open(lab->source, "", strbuf_span(&lab->place), from_begin, &lab->follow, &err) != STATUS_OK)
 		fail_msg("%s", err.text);
-	lab->lost_thread = follow_lost_thread(lab->follow);
+	lab->lost_thread = lost(lab);
 }
 
 static void stop(struct lab *lab)
@@ -113,7 +120,7 @@ static void drain(struct lab *lab)
 		}
 	}
 	assert_int_equal(status, STATUS_ABSENT);
-	assert_false(follow_lost_thread(lab->follow));
+	assert_false(lost(lab));
 }
 
 static void move(struct lab *lab, const char *from, const char *to)
