@@ -8,20 +8,27 @@
 #include "shared/base/log.h"
 #include "shared/daemon/daemon.h"
 
-/* A file that only root may read (Postfix makes maillog_file so) is what root's right was kept for; without need it
- * goes at once. A file that is not there yet may become such a one. */
-static void keep_right_if_needed(const char *path)
+/* postlogd makes Postfix's own maillog_file anew after each rotation, readable by root alone whatever the last one was.
+ * Another file is as its syslogd was told, for good. */
+static void keep_right_if_needed(const char *path, const char *config_directory)
 {
-	bool needed = access(path, R_OK) != 0; /* asks for the user that we are, whatever rights were kept */
+	struct strbuf own = STRBUF_INIT;
+	bool needed;
 
-	if (daemon_may_read_all(needed) && needed && errno != ENOENT)
-		log_info("%s can't be read by this user: keeping root's right to read files, and no other", path);
+	if (!daemon_may_read_all(true))
+		return;
+	needed = access(path, R_OK) != 0; /* asks for the user that we are, whatever right was kept */
+	needed = needed || (follow_ask_maillog_file(config_directory, &own, NULL) && strcmp(own.buf, path) == 0);
+	if (daemon_may_read_all(needed))
+		log_info("keeping root's right to read any file, and no other, for %s", path);
+	strbuf_fini(&own);
 }
 
-static enum status open_source(const char *source, struct span place, bool from_begin, struct follow **out, struct errinfo *err)
+static enum status open_source(const char *source, const char *config_directory, struct span place, bool from_begin,
+    struct follow **out, struct errinfo *err)
 {
 	if (span_starts(span_of(source), SPAN("file:/"))) {
-		keep_right_if_needed(source + 5);
+		keep_right_if_needed(source + 5, config_directory);
 		return follow_file_open(source + 5, place, from_begin, out, err);
 	}
 	daemon_may_read_all(false);
@@ -48,7 +55,7 @@ enum status follow_open(const char *source, const char *config_directory, struct
 	foreign = place.len && place.ptr[0] != (span_starts(strbuf_span(&chosen), SPAN("file:")) ? 'F' : 'J');
 	place = foreign ? (struct span){NULL, 0} : span_skip(place, 1);
 	status = chosen.failed ? errinfo_set(err, STATUS_NOMEM, "out of memory")
-			       : open_source(chosen.buf, place, from_begin, out, err);
+			       : open_source(chosen.buf, config_directory, place, from_begin, out, err);
 	if (status == STATUS_OK) {
 		(*out)->name = strdup(chosen.buf);
 		if (foreign)

@@ -59,8 +59,7 @@ void follow_weigh(const struct follow_evidence *e, struct strbuf *source, struct
 	}
 }
 
-/* What postconf says, behind its last newline cut off; false: why not is in err. */
-static bool ask_postfix(const char *config_directory, struct strbuf *answer, struct errinfo *err)
+bool follow_ask_maillog_file(const char *config_directory, struct strbuf *answer, struct errinfo *err)
 {
 	const char *argv[] = {"postconf", "-xh", "maillog_file", NULL, NULL, NULL};
 	enum status status;
@@ -89,7 +88,7 @@ void follow_choose(const char *config_directory, char before, struct strbuf *sou
 	struct errinfo err = {""};
 	struct stat st;
 
-	if (!ask_postfix(config_directory, &answer, &err))
+	if (!follow_ask_maillog_file(config_directory, &answer, &err))
 		evidence.no_answer = err.text;
 	else
 		evidence.maillog_file = strbuf_span(&answer);

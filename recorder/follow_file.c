@@ -363,6 +363,15 @@ static bool quiet_notify(struct follow_file *f)
 	return any;
 }
 
+/* Asked at its end: it should have come with a trailer. */
+static bool is_damaged(gzFile gz)
+{
+	int code = Z_OK;
+
+	(void)gzerror(gz, &code);
+	return code != Z_OK && code != Z_STREAM_END;
+}
+
 /* More bytes into buf: OK, or ABSENT at the end of the file. *truncated: they are not there any more. */
 static enum status fill(struct follow_file *f, bool *truncated, struct errinfo *err)
 {
@@ -385,7 +394,7 @@ static enum status fill(struct follow_file *f, bool *truncated, struct errinfo *
 	n = read_at(f, f->buf.buf + f->buf.len, CHUNK, f->pos);
 	if (n < 0 && !f->gz)
 		return errinfo_set(err, STATUS_IO, "can't read %s: %s", f->path, strerror(errno));
-	if (n < 0)
+	if (n <= 0 && f->gz && is_damaged(f->gz))
 		follow_note_gap(&f->follow, 0, "a compressed file of the log is damaged");
 	/* asked after the read: what was read before a truncation is good */
 	if (was_truncated(f)) {
@@ -517,9 +526,10 @@ static void close_file(struct follow *follow)
 {
 	struct follow_file *f = (struct follow_file *)follow;
 
-	leave_file(f);
 	if (f->notify_fd >= 0)
 		close(f->notify_fd);
+	f->watch = -1;
+	leave_file(f);
 	strbuf_fini(&f->buf);
 	free(f->path);
 	free(f);

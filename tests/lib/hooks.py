@@ -219,7 +219,7 @@ class Posttrace:
         client.reply()
         client.quit()
         witnesses = {WITNESS[name] for name in self.daemons if name in WITNESS}
-        if self.settings["maillog_source"] == f"file:{self.postfix.log}":
+        if self.settings["maillog_source"] != "file:/dev/null":
             witnesses.add("maillog")
 
         def whole():

@@ -1,6 +1,9 @@
 /* A log that is written, rotated, copied and compressed for real; the reader is restarted after every n-th line. What
  * must come out are the numbers from 0 up, each once. */
 #include "recorder/follow.h"
+#include "recorder/follow_choose.h"
+#include "shared/base/clock.h"
+#include "shared/base/log.h"
 #include "shared/base/strbuf.h"
 #include "tests/unit/unit.h"
 
@@ -160,7 +163,7 @@ static void copy_and_truncate(struct lab *lab)
 }
 
 #define EACH_RESTART(lab) \
-	for (unsigned each = 0; each < 8; each++) \
+	for (unsigned each = 0; each < 8; each += each < 2 ? 1 : 3) \
 		for (int once = (init(&lab, each), 1); once; once = (fini(&lab), 0))
 
 static void a_fresh_start_is_at_the_end_and_a_restart_where_it_was(void **state)
@@ -308,6 +311,140 @@ static void copy_and_truncate_loses_nothing(void **state)
 	}
 }
 
+static void a_copy_that_ends_before_our_place_was_read_already(void **state)
+{
+	struct lab lab;
+
+	(void)state;
+	init(&lab, 0);
+	start(&lab, true);
+	put_lines(&lab, "", 20);
+	copy(&lab, "", ".1", false);
+	put_lines(&lab, "", 3); /* between the two steps of copytruncate: in no file any more, but we have them */
+	drain(&lab);
+	assert_int_equal(truncate(lab.log, 0), 0);
+	put_lines(&lab, "", 30);
+	drain(&lab); /* and no gap is claimed */
+	assert_int_equal(lab.seen, lab.written);
+	fini(&lab);
+}
+
+static void a_log_emptied_without_a_copy_is_said_to_be(void **state)
+{
+	struct lab lab;
+	struct span line;
+
+	(void)state;
+	init(&lab, 0);
+	start(&lab, true);
+	put_lines(&lab, "", 20);
+	drain(&lab);
+	assert_int_equal(truncate(lab.log, 0), 0);
+	put_lines(&lab, "", 1);
+	assert_int_equal(follow_next(lab.follow, &line, NULL), STATUS_OK);
+	assert_true(lost(&lab));
+	assert_false(lost(&lab));
+	fini(&lab);
+}
+
+static void a_damaged_copy_is_said_to_be(void **state)
+{
+	struct span line;
+	struct stat st;
+	struct lab lab;
+
+	(void)state;
+	init(&lab, 0);
+	start(&lab, true);
+	put_lines(&lab, "", 400);
+	for (int i = 0; i < 10; i++) {
+		assert_int_equal(follow_next(lab.follow, &line, NULL), STATUS_OK);
+		keep_place(&lab);
+	}
+	stop(&lab);
+	copy(&lab, "", ".1.gz", true);
+	unlink(lab.log);
+	assert_int_equal(stat(name(&lab, ".1.gz"), &st), 0);
+	assert_int_equal(truncate(name(&lab, ".1.gz"), st.st_size - 100), 0);
+	put(&lab, "", "after it\n");
+	start(&lab, false);
+	assert_false(lab.lost_thread);
+	do
+		assert_int_equal(follow_next(lab.follow, &line, NULL), STATUS_OK);
+	while (!span_is(line, "after it"));
+	assert_true(lost(&lab));
+	fini(&lab);
+}
+
+static void nul_bytes_and_a_hole_are_bytes_like_others(void **state)
+{
+	struct errinfo err = {""};
+	struct span line;
+	struct lab lab;
+	int fd;
+
+	(void)state;
+	init(&lab, 0);
+	fd = open(lab.log, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "a\0b\n\n\xff\r\n", 8), 8);
+	start(&lab, true);
+	assert_int_equal(follow_next(lab.follow, &line, &err), STATUS_OK);
+	assert_true(span_eq(line, SPAN("a\0b")));
+	assert_int_equal(follow_next(lab.follow, &line, &err), STATUS_OK);
+	assert_int_equal(line.len, 0);
+	assert_int_equal(follow_next(lab.follow, &line, &err), STATUS_OK);
+	assert_true(span_is(line, "\xff\r"));
+	/* a writer without O_APPEND after a truncation: zeros up to where it was */
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_int_equal(pwrite(fd, "tail\nnext\n", 10, 300000), 10);
+	assert_int_equal(follow_next(lab.follow, &line, &err), STATUS_OK);
+	assert_int_equal(line.len, FOLLOW_LINE_MAX);
+	assert_true(follow_was_cut(lab.follow));
+	assert_int_equal(follow_next(lab.follow, &line, &err), STATUS_OK);
+	assert_true(span_is(line, "next"));
+	close(fd);
+	fini(&lab);
+}
+
+static void the_source_is_chosen_by_evidence(void **state)
+{
+	static const struct {
+		const char *name;
+		struct follow_evidence in_;
+		const char *want;
+	} cases[] = {
+	    {"Postfix's own file before all else", {SPAN("/x/log"), NULL, "/var/log/mail.log", true, 900, true, 900, 'J'}, "file:/x/log"},
+	    {"a file alone", {SPAN(""), NULL, "/var/log/mail.log", true, 900, false, -1, 0}, "file:/var/log/mail.log"},
+	    {"a file that is written, beside the journal", {SPAN(""), NULL, "/var/log/mail.log", true, 900, true, 930, 0},
+		"file:/var/log/mail.log"},
+	    {"a file that nobody writes any more", {SPAN(""), NULL, "/var/log/mail.log", true, 900, true, 1000, 0}, "journal"},
+	    {"both are written and the journal was read before", {SPAN(""), NULL, "/var/log/mail.log", true, 900, true, 930, 'J'}, "journal"},
+	    {"the journal was read before and has stopped", {SPAN(""), NULL, "/var/log/mail.log", true, 900, true, 800, 'J'},
+		"file:/var/log/mail.log"},
+	    {"a journal without mail", {SPAN(""), NULL, "/var/log/maillog", true, 900, true, -1, 'J'}, "file:/var/log/maillog"},
+	    {"a file that we may not read", {SPAN(""), NULL, "/var/log/mail.log", false, 900, true, 900, 0}, "journal"},
+	    {"a file that we may not read and no journal", {SPAN(""), NULL, "/var/log/mail.log", false, 900, false, -1, 0},
+		"file:/var/log/mail.log"},
+	    {"a journal alone, no mail yet", {SPAN(""), NULL, NULL, false, 0, true, -1, 0}, "journal"},
+	    {"nothing at all", {SPAN(""), "no such command", NULL, false, 0, false, -1, 'F'}, "file:/var/log/mail.log"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct follow_evidence evidence = cases[i].in_;
+		struct strbuf source = STRBUF_INIT, why = STRBUF_INIT;
+
+		evidence.file_us *= US_PER_SEC;
+		evidence.journal_us *= evidence.journal_us > 0 ? US_PER_SEC : 1;
+		follow_weigh(&evidence, &source, &why);
+		if (strcmp(source.buf, cases[i].want) != 0 || why.len < 10)
+			fail_msg("%s: got %s (%s), want %s", cases[i].name, source.buf, why.buf, cases[i].want);
+		strbuf_fini(&source);
+		strbuf_fini(&why);
+	}
+}
+
 static void a_log_that_is_gone_is_said_to_be(void **state)
 {
 	struct errinfo err;
@@ -412,11 +549,17 @@ int main(void)
 	    cmocka_unit_test(a_renamed_log_is_read_to_its_end),
 	    cmocka_unit_test(rotations_while_nobody_read_are_made_up_for),
 	    cmocka_unit_test(copy_and_truncate_loses_nothing),
+	    cmocka_unit_test(a_copy_that_ends_before_our_place_was_read_already),
+	    cmocka_unit_test(a_log_emptied_without_a_copy_is_said_to_be),
+	    cmocka_unit_test(a_damaged_copy_is_said_to_be),
+	    cmocka_unit_test(nul_bytes_and_a_hole_are_bytes_like_others),
+	    cmocka_unit_test(the_source_is_chosen_by_evidence),
 	    cmocka_unit_test(a_log_that_is_gone_is_said_to_be),
 	    cmocka_unit_test(a_place_that_is_garbage_is_no_trouble),
 	    cmocka_unit_test(a_long_line_is_cut_and_said_to_be),
 	    cmocka_unit_test(the_descriptor_tells_of_news),
 	};
 
+	log_set_level(LOG_LEVEL_WARNING); /* each of a thousand starts says what it reads */
 	return RUN_UNIT_TESTS(tests);
 }
