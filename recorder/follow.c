@@ -8,30 +8,26 @@
 #include "shared/base/log.h"
 #include "shared/daemon/daemon.h"
 
-/* postlogd makes Postfix's own maillog_file anew after each rotation, readable by root alone whatever the last one was.
- * Another file is as its syslogd was told, for good. */
-static void keep_right_if_needed(const char *path, const char *config_directory)
+/* Postfix's own maillog_file is made anew by postlogd after each rotation, readable by root alone whatever the last one
+ * was. Another file is as its syslogd was told, for good. */
+static bool needs_right(const char *source, const char *config_directory)
 {
 	struct strbuf own = STRBUF_INIT;
+	int64_t last_us;
 	bool needed;
 
-	if (!daemon_may_read_all(true))
-		return;
-	needed = access(path, R_OK) != 0; /* asks for the user that we are, whatever right was kept */
-	needed = needed || (follow_ask_maillog_file(config_directory, &own, NULL) && strcmp(own.buf, path) == 0);
-	if (daemon_may_read_all(needed))
-		log_info("keeping root's right to read any file, and no other, for %s", path);
+	if (!span_starts(span_of(source), SPAN("file:")))
+		return !follow_journal_usable(span_starts(span_of(source), SPAN("journal:")) ? source + 8 : "", &last_us);
+	needed = access(source + 5, R_OK) != 0 ||
+		 (follow_ask_maillog_file(config_directory, &own, NULL) && strcmp(own.buf, source + 5) == 0);
 	strbuf_fini(&own);
+	return needed;
 }
 
-static enum status open_source(const char *source, const char *config_directory, struct span place, bool from_begin,
-    struct follow **out, struct errinfo *err)
+static enum status open_source(const char *source, struct span place, bool from_begin, struct follow **out, struct errinfo *err)
 {
-	if (span_starts(span_of(source), SPAN("file:/"))) {
-		keep_right_if_needed(source + 5, config_directory);
+	if (span_starts(span_of(source), SPAN("file:/")))
 		return follow_file_open(source + 5, place, from_begin, out, err);
-	}
-	daemon_may_read_all(false);
 	if (strcmp(source, "journal") == 0)
 		return follow_journal_open("", place, from_begin, out, err);
 	if (span_starts(span_of(source), SPAN("journal:/")))
@@ -45,6 +41,7 @@ enum status follow_open(const char *source, const char *config_directory, struct
 {
 	struct strbuf chosen = STRBUF_INIT, why = STRBUF_INIT;
 	bool foreign, is_auto = strcmp(source, "auto") == 0;
+	bool right = daemon_reading(READING_AWAKE);
 	enum status status;
 
 	if (is_auto)
@@ -54,14 +51,18 @@ enum status follow_open(const char *source, const char *config_directory, struct
 	/* another kind of source than last time: nothing tells where in this one we would be */
 	foreign = place.len && place.ptr[0] != (span_starts(strbuf_span(&chosen), SPAN("file:")) ? 'F' : 'J');
 	place = foreign ? (struct span){NULL, 0} : span_skip(place, 1);
+	if (right) {
+		daemon_reading(READING_ASLEEP);
+		right = daemon_reading(needs_right(chosen.buf, config_directory) ? READING_AWAKE : READING_GONE);
+	}
 	status = chosen.failed ? errinfo_set(err, STATUS_NOMEM, "out of memory")
-			       : open_source(chosen.buf, config_directory, place, from_begin, out, err);
+			       : open_source(chosen.buf, place, from_begin, out, err);
 	if (status == STATUS_OK) {
 		(*out)->name = strdup(chosen.buf);
 		if (foreign)
 			follow_note_gap(*out, 0, "Postfix's log is read from another source than before");
-		log_info("Postfix's log: %s%s%s%s", chosen.buf, is_auto ? " (" : "", is_auto && !why.failed ? why.buf : "",
-		    is_auto ? ")" : "");
+		log_info("Postfix's log: %s%s%s%s%s", chosen.buf, is_auto ? " (" : "", is_auto && !why.failed ? why.buf : "",
+		    is_auto ? ")" : "", right ? "; keeping root's right to read any file for it, and no other" : "");
 	}
 	strbuf_fini(&why);
 	strbuf_fini(&chosen);

@@ -1,5 +1,6 @@
 #include "recorder/follow_choose.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -80,6 +81,16 @@ bool follow_ask_maillog_file(const char *config_directory, struct strbuf *answer
 	return status == STATUS_OK;
 }
 
+/* With what right there is; access(2) would ask for the user alone. */
+static bool can_read(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 void follow_choose(const char *config_directory, char before, struct strbuf *source, struct strbuf *why)
 {
 	static const char *const files[] = {"/var/log/mail.log", "/var/log/maillog"};
@@ -99,9 +110,9 @@ void follow_choose(const char *config_directory, char before, struct strbuf *sou
 			continue;
 		evidence.file = files[i];
 		evidence.file_us = st.st_mtim.tv_sec * US_PER_SEC;
-		evidence.file_readable = access(files[i], R_OK) == 0;
+		evidence.file_readable = can_read(files[i]);
 	}
-	evidence.journal = follow_journal_usable(&evidence.journal_us);
+	evidence.journal = follow_journal_usable("", &evidence.journal_us);
 	follow_weigh(&evidence, source, why);
 	strbuf_fini(&answer);
 }

@@ -27,7 +27,7 @@ void follow_choose(const char *config_directory, char before, struct strbuf *sou
 
 /* Postfix's maillog_file; false: why there is no answer is in err. */
 bool follow_ask_maillog_file(const char *config_directory, struct strbuf *answer, struct errinfo *err);
-/* There is a journal, and we may read it; *last_us: its last line about mail, or -1. */
-bool follow_journal_usable(int64_t *last_us);
+/* There is a journal, and we may read it; *last_us: its last line about mail, or -1. directory: "" for the system's. */
+bool follow_journal_usable(const char *directory, int64_t *last_us);
 
 #endif

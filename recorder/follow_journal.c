@@ -151,19 +151,22 @@ static int open_journal(const char *directory, sd_journal **journal)
 	return n;
 }
 
+/* Opening succeeds although nothing may be read. */
 static bool has_files(sd_journal *journal)
 {
-	return sd_journal_has_persistent_files(journal) > 0 || sd_journal_has_runtime_files(journal) > 0;
+	uint64_t bytes;
+
+	return sd_journal_get_usage(journal, &bytes) >= 0 && bytes;
 }
 
-bool follow_journal_usable(int64_t *last_us)
+bool follow_journal_usable(const char *directory, int64_t *last_us)
 {
 	sd_journal *journal = NULL;
 	uint64_t at_us;
 	bool usable;
 
 	*last_us = -1;
-	usable = open_journal("", &journal) >= 0 && has_files(journal);
+	usable = open_journal(directory, &journal) >= 0 && has_files(journal);
 	if (usable && sd_journal_seek_tail(journal) >= 0 && sd_journal_previous(journal) > 0 &&
 	    sd_journal_get_realtime_usec(journal, &at_us) >= 0)
 		*last_us = (int64_t)at_us;
@@ -215,11 +218,12 @@ enum status follow_journal_open(
 	strbuf_init(&f->follow.place);
 	strbuf_init(&f->line);
 	n = open_journal(directory, &f->journal);
-	if (n >= 0 && !*directory && !has_files(f->journal)) {
+	if (n >= 0 && !has_files(f->journal)) {
 		close_journal(&f->follow);
 		return errinfo_set(err, STATUS_DENIED,
-		    "there is no systemd journal that this user may read: put the recorder's user into the group "
-		    "systemd-journal, or set maillog_source = file:PATH");
+		    "there is no systemd journal%s%s that this user may read: start posttrace-recorder as root (it keeps only the "
+		    "right to read files), put its user into the group systemd-journal, or set maillog_source = file:/PATH",
+		    *directory ? " in " : "", directory);
 	}
 	if (n >= 0) /* journald's own words about lines that it dropped */
 		n = sd_journal_add_disjunction(f->journal);
@@ -237,8 +241,9 @@ enum status follow_journal_open(
 	return STATUS_OK;
 }
 #else
-bool follow_journal_usable(int64_t *last_us)
+bool follow_journal_usable(const char *directory, int64_t *last_us)
 {
+	(void)directory;
 	*last_us = -1;
 	return false;
 }

@@ -137,14 +137,12 @@ void daemon_keep_reading(struct daemon *daemon)
 	daemon->keep_reading = true;
 }
 
-bool daemon_may_read_all(bool wanted)
+bool daemon_reading(enum daemon_reading wanted)
 {
-	if (!reading_kept)
+	if (!reading_kept || !set_reading(wanted != READING_GONE, wanted == READING_AWAKE))
 		return false;
-	if (!set_reading(wanted, wanted))
-		return false;
-	reading_kept = wanted;
-	return wanted;
+	reading_kept = wanted != READING_GONE;
+	return wanted == READING_AWAKE;
 }
 
 enum status daemon_drop_privileges(const struct daemon *daemon, struct errinfo *err)

@@ -22,8 +22,10 @@ void daemon_start(struct daemon *daemon, const char *name, const char *purpose, 
 /* Before daemon_drop_privileges: keep root's right to read any file (Linux: CAP_DAC_READ_SEARCH), asleep, and none of its
  * others. For a log that is root's alone. */
 void daemon_keep_reading(struct daemon *daemon);
-/* Wake the right that was kept, or give it up for good. False: there is none. Of the calling thread alone. */
-bool daemon_may_read_all(bool wanted);
+/* Use the right that was kept, let it sleep, or give it up for good. False: there is none to use. Of the calling thread
+ * alone. */
+enum daemon_reading { READING_AWAKE, READING_ASLEEP, READING_GONE };
+bool daemon_reading(enum daemon_reading wanted);
 /* As root: become config.user and config.group. Not as root: nothing. Fatal when the user does not exist. */
 enum status daemon_drop_privileges(const struct daemon *daemon, struct errinfo *err) MUST_CHECK;
 /* Make a directory for our user if it is not there (parents must be), with this mode. Before dropping privileges. */

@@ -3,7 +3,7 @@
 build_packages='gcc make autoconf automake pkg-config libevent-dev liblmdb-dev libprotobuf-c-dev protobuf-c-compiler
 	libjson-c-dev libsmartcols-dev zlib1g-dev libmd-dev uthash-dev libmilter-dev libsystemd-dev'
 mail_packages='postfix swaks libnet-ssleay-perl sasl2-bin libsasl2-modules openssl python3'
-test_packages='libcmocka-dev python3-hypothesis python3-pytest mandoc clang libclang-rt-14-dev valgrind xz-utils bsdextrautils'
+test_packages='libcmocka-dev python3-hypothesis python3-pytest mandoc clang libclang-rt-14-dev valgrind xz-utils bsdextrautils systemd'
 
 # Which of these packages are not installed.
 missing_packages()
