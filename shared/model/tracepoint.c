@@ -30,6 +30,9 @@ bool tracepoint_parse(struct span context, struct tracepoint *out)
 
 void tracepoint_format(struct strbuf *out, const struct tracepoint *point)
 {
-	strbuf_addf(out, "pt:%.*s:%.*s:%u:%016llx", (int)point->service.len, point->service.ptr, (int)point->list.len,
-	    point->list.ptr, point->position, (unsigned long long)point->digest);
+	strbuf_adds(out, "pt:");
+	strbuf_addspan(out, point->service);
+	strbuf_addch(out, ':');
+	strbuf_addspan(out, point->list);
+	strbuf_addf(out, ":%u:%016llx", point->position, (unsigned long long)point->digest);
 }
