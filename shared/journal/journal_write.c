@@ -18,9 +18,10 @@
 
 struct journal {
 	pthread_mutex_t lock; /* the only lock that a callback takes; held for one write(2) */
-	pthread_cond_t wake;  /* stops the flusher */
+	pthread_cond_t wake;  /* wakes the flusher */
 	pthread_t flusher;
 	bool stopping, dirty;
+	bool asleep; /* the flusher, until something is written */
 
 	char *directory;
 	Posttrace__Source source;
@@ -102,6 +103,14 @@ fail:
 	return false;
 }
 
+/* Once after an idle time; while it works or waits for more, this is nothing. */
+static void wake_flusher(struct journal *journal)
+{
+	if (journal->asleep)
+		pthread_cond_signal(&journal->wake);
+	journal->asleep = false;
+}
+
 static void count_loss(struct journal *journal, int64_t at_us, const char *why)
 {
 	if (!journal->lost)
@@ -110,6 +119,7 @@ static void count_loss(struct journal *journal, int64_t at_us, const char *why)
 	journal->lost_why = why;
 	journal->lost++;
 	journal->lost_total++;
+	wake_flusher(journal);
 }
 
 /* A frame that was written in part would hide all that follow it: take it back. */
@@ -145,6 +155,7 @@ static bool write_event(struct journal *journal, const Event *event)
 	journal->offset += (uint64_t)n;
 	journal->written++;
 	journal->dirty = true;
+	wake_flusher(journal);
 	return true;
 }
 
@@ -208,17 +219,34 @@ void journal_append(struct journal *journal, const Event *event)
 	pthread_mutex_unlock(&journal->lock);
 }
 
+/* Sleep until something is written or lost, then for as long as that may wait. An idle journal wakes nobody. */
+static void wait_for_work(struct journal *journal)
+{
+	struct timespec until;
+
+	journal->asleep = !journal->dirty && !journal->lost;
+	while (journal->asleep && !journal->stopping)
+		pthread_cond_wait(&journal->wake, &journal->lock);
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (journal->sync_interval_us % US_PER_SEC) * 1000;
+	until.tv_sec += journal->sync_interval_us / US_PER_SEC + until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	while (!journal->stopping && pthread_cond_timedwait(&journal->wake, &journal->lock, &until) == 0)
+		;
+}
+
 /* Flushes beside the mail path: the file is flushed by a second descriptor without the lock. */
 static void *flush_loop(void *arg)
 {
 	struct journal *journal = arg;
-	struct timespec until;
 
+	pthread_setname_np(pthread_self(), "journal-flush");
 	pthread_mutex_lock(&journal->lock);
 	while (!journal->stopping) {
-		bool flush = journal->dirty;
-		int fd = flush ? dup(journal->fd) : -1;
+		int fd;
 
+		wait_for_work(journal);
+		fd = journal->dirty ? dup(journal->fd) : -1;
 		journal->dirty = false;
 		if (journal->lost)
 			tell_loss(journal);
@@ -230,13 +258,6 @@ static void *flush_loop(void *arg)
 			close(fd);
 		}
 		pthread_mutex_lock(&journal->lock);
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		/* idle: nothing to flush, so wake rarely; an append does not signal, for its own speed */
-		until.tv_nsec += (journal->sync_interval_us % US_PER_SEC) * 1000;
-		until.tv_sec += journal->sync_interval_us / US_PER_SEC + until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
-		while (!journal->stopping && pthread_cond_timedwait(&journal->wake, &journal->lock, &until) == 0)
-			;
 	}
 	pthread_mutex_unlock(&journal->lock);
 	return NULL;

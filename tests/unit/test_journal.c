@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "shared/base/clock.h"
@@ -175,6 +176,64 @@ static void a_full_journal_counts_and_tells_when_there_is_room(void **state)
 	journal_reader_close(reader);
 }
 
+/* How often the flusher was woken so far. */
+static long flusher_wakes(void)
+{
+	char path[64], line[128];
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *entry;
+	long wakes = -1;
+
+	assert_non_null(tasks);
+	while ((entry = readdir(tasks))) {
+		bool is_flusher = false;
+		FILE *status;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%.20s/status", entry->d_name);
+		status = fopen(path, "re");
+		while (status && fgets(line, sizeof(line), status)) {
+			is_flusher = is_flusher || strcmp(line, "Name:\tjournal-flush\n") == 0;
+			if (is_flusher)
+				(void)sscanf(line, "voluntary_ctxt_switches: %ld", &wakes);
+		}
+		if (status)
+			fclose(status);
+	}
+	closedir(tasks);
+	return wakes;
+}
+
+#define MANY_INTERVALS (&(const struct timespec){0, 350000000})
+
+/* Woken more often than that, and asleep again. */
+static long wait_asleep(long than)
+{
+	long before = -1, now = -1;
+
+	for (int i = 0; i < 100 && (now <= than || now != before); i++) {
+		before = now;
+		nanosleep(MANY_INTERVALS, NULL);
+		now = flusher_wakes();
+	}
+	assert_true(now > than && now == before);
+	return now;
+}
+
+static void an_idle_journal_wakes_nobody(void **state)
+{
+	struct room *room = *state;
+	struct journal *journal = start(room, 1 << 20, 1 << 16);
+	long asleep = wait_asleep(-1);
+
+	for (unsigned n = 0; n < 2; n++) {
+		nanosleep(MANY_INTERVALS, NULL);
+		assert_int_equal(flusher_wakes(), asleep);
+		append_number(journal, n);
+		asleep = wait_asleep(asleep);
+	}
+	journal_close(journal);
+}
+
 static void what_a_killed_writer_wrote_is_read(void **state)
 {
 	struct room *room = *state;
@@ -239,6 +298,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(events_come_back_in_order_across_segments, enter, leave),
 	    cmocka_unit_test_setup_teardown(a_reader_goes_on_at_its_place_in_a_later_run, enter, leave),
 	    cmocka_unit_test_setup_teardown(a_full_journal_counts_and_tells_when_there_is_room, enter, leave),
+	    cmocka_unit_test_setup_teardown(an_idle_journal_wakes_nobody, enter, leave),
 	    cmocka_unit_test_setup_teardown(what_a_killed_writer_wrote_is_read, enter, leave),
 	    cmocka_unit_test_setup_teardown(a_torn_end_and_damage_are_said_and_stepped_over, enter, leave),
 	};
