@@ -362,7 +362,8 @@ static void queue_told(struct correlate *c, struct tx *tx, const Event *e)
 	case POSTTRACE__EVENT_TYPE__DELIVERY:
 		return; /* the way out is a story of its own */
 	case POSTTRACE__EVENT_TYPE__LOG_NOTE:
-		tx_add_note(tx, (int64_t)e->at_us, MAILLOG, e->text);
+		if (!tx_add_note(tx, (int64_t)e->at_us, MAILLOG, e->text))
+			return;
 		break;
 	default:
 		break;
@@ -411,7 +412,8 @@ static void log_to_session(struct correlate *c, struct session *s, const Event *
 		tx = s->log_tx ? s->log_tx : s->milter_tx;
 		if (!tx)
 			return;
-		tx_add_note(tx, (int64_t)e->at_us, MAILLOG, e->text);
+		if (!tx_add_note(tx, (int64_t)e->at_us, MAILLOG, e->text))
+			return;
 	}
 	session_told(c, tx, e, -1);
 }
@@ -424,6 +426,9 @@ void log_view_hold(struct log_view *view, const Event *e)
 
 	if (view->n_pending == PENDING_MAX)
 		return;
+	for (size_t i = 0; e->type == POSTTRACE__EVENT_TYPE__LOG_NOTE && i < view->n_pending; i++)
+		if (view->pending[i]->type == e->type && span_eq(span_from(view->pending[i]->text), span_from(e->text)))
+			return;
 	if ((view->n_pending & (view->n_pending - 1)) == 0) {
 		more = arena_alloc(&view->arena, (view->n_pending ? 2 * view->n_pending : 1) * sizeof(*more));
 		if (!more)

@@ -203,21 +203,27 @@ void tx_add_refusal(struct tx *tx, const Event *event)
 	tx->rec.refusals[tx->rec.n_refusals++] = refusal;
 }
 
-void tx_add_note(struct tx *tx, int64_t at_us, Posttrace__Source source, Bytes text)
+bool tx_add_note(struct tx *tx, int64_t at_us, Posttrace__Source source, Bytes text)
 {
-	Posttrace__Note *note = arena_alloc(&tx->arena, sizeof(*note));
+	Posttrace__Note *note;
 	bool grown;
 
+	/* a policy service that is down is a line for each tracepoint of each recipient: once is enough */
+	for (size_t i = 0; i < tx->rec.n_notes; i++)
+		if (tx->rec.notes[i]->source == source && span_eq(span_from(tx->rec.notes[i]->text), span_from(text)))
+			return false;
+	note = arena_alloc(&tx->arena, sizeof(*note));
 	GROW(tx, tx->rec.notes, tx->rec.n_notes);
 	if (!note || !grown || tx->rec.n_notes >= TX_NOTES_MAX) {
 		tx->rec.truncated = true;
-		return;
+		return false;
 	}
 	posttrace__note__init(note);
 	note->at_us = at_us - tx->start_us;
 	note->source = source;
 	tx_keep(tx, &note->text, text);
 	tx->rec.notes[tx->rec.n_notes++] = note;
+	return true;
 }
 
 static Attribute *copy_attribute(struct tx *tx, const Attribute *from)

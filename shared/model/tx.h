@@ -49,7 +49,8 @@ void tx_step(struct tx *tx, Posttrace__EventType type, Posttrace__Source source,
 /* A new recipient; -1 when there is no room. */
 long tx_add_recipient(struct tx *tx, Bytes address);
 void tx_add_refusal(struct tx *tx, const Event *event);
-void tx_add_note(struct tx *tx, int64_t at_us, Posttrace__Source source, Bytes text);
+/* False when that is noted already, or there is no room. */
+bool tx_add_note(struct tx *tx, int64_t at_us, Posttrace__Source source, Bytes text);
 void tx_add_attributes(struct tx *tx, const Event *event);
 void tx_set_headers(struct tx *tx, const Event *event);
 /* A tracepoint was reached. False when that recipient had reached it already (so it is another one). */
