@@ -5,8 +5,10 @@
 #include "shared/model/session.h"
 
 #define SESSIONS_MAX 100000
-/* How long an open session may be silent. */
-#define SILENCE_US   (2 * 3600 * US_PER_SEC)
+/* How long a session may be silent: one that the milter or the log will see the end of, and one without either. smtpd itself
+ * gives a client 300 s (smtpd_timeout). */
+#define SILENCE_US     (2 * 3600 * US_PER_SEC)
+#define SILENCE_CUT_US (310 * US_PER_SEC)
 
 struct correlate *correlate_new(const struct correlate_sink *sink)
 {
@@ -113,6 +115,13 @@ static bool all_handed_over(const struct session *s)
 	return true;
 }
 
+static int64_t silence_us(const struct session *s)
+{
+	if (s->milter_open || s->log_open)
+		return SILENCE_US;
+	return s->policy_seen || s->cut_sources ? SILENCE_CUT_US : LINGER_US;
+}
+
 void correlate_tick(struct correlate *c, int64_t now_us)
 {
 	struct session *s, *next;
@@ -129,8 +138,12 @@ void correlate_tick(struct correlate *c, int64_t now_us)
 				}
 	for (s = TAILQ_FIRST(&c->sessions); s; s = next) {
 		next = TAILQ_NEXT(s, entry);
-		if (!s->closed_us && now_us - s->last_us > (s->milter_open || s->log_open ? SILENCE_US : LINGER_US))
+		if (!s->closed_us && now_us - s->last_us > silence_us(s)) {
+			Event end = event_make(POSTTRACE__EVENT_TYPE__LINK_DISCONNECT, POSTTRACE__SOURCE__SOURCE_NONE, s->last_us);
+
 			s->closed_us = s->last_us;
+			session_settle_empty(c, s, &end);
+		}
 		if (s->closed_us && now_us - s->closed_us > LINGER_US && now_us - s->last_us > LINGER_US) {
 			TAILQ_FOREACH(tx, &s->txs, entry)
 				if (!tx->rec.done) {

@@ -120,8 +120,11 @@ void session_end_milter(struct correlate *c, struct session *s, const Event *e, 
 		session_mark(c, s->milter_tx);
 		s->milter_tx = NULL;
 	}
-	if (cut)
+	if (cut) { /* the milter ended, not the session */
 		s->cut_sources |= 1u << MILTER;
+		s->changed = true;
+		return;
+	}
 	if (!s->log_open) {
 		s->closed_us = (int64_t)e->at_us;
 		session_settle_empty(c, s, e);

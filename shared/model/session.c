@@ -62,6 +62,8 @@ void session_set_peer(struct correlate *c, struct session *s, struct span key)
 	if (old) {
 		HASH_DELETE(by_peer, c->by_peer, old);
 		old->by_peer_in = false;
+		if (!old->milter_open && !old->log_open && !old->closed_us)
+			old->closed_us = old->last_us;
 	}
 	s->peer = arena_span(&s->arena, key);
 	if (!s->peer.ptr)

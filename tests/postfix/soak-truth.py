@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """posttrace's export against Postfix's log and against what the clients saw: none missing, none invented, none misjoined.
 
-With all three witnesses; with each left out; with each restarted half way, in order and by kill -9.
+With all three witnesses; with each left out; with each restarted half way, in order and by kill -9. Arguments name the
+scenes to run; without any, all of them.
 """
 
 import os
@@ -21,6 +22,8 @@ MESSAGES = int(os.environ.get("LAB_MESSAGES", "3000"))
 
 def scene(tap, label, messages, check, hooks=HOOKS, settings=None, half_way=None):
     """Load, then what check makes of (sessions, log, export)."""
+    if sys.argv[1:] and label not in sys.argv[1:]:
+        return
     with Postfix() as postfix, Posttrace(postfix, hooks=hooks, settings=settings) as posttrace:
         posttrace.attach()
         gap = []
