@@ -241,8 +241,10 @@ enum status journal_read(
 		default:
 			break;
 		}
-		if (fill(reader) > 0)
+		if (fill(reader) > 0) {
+			reader->finished = false;
 			continue;
+		}
 		/* The end for now. Only a second look after the writer has let go can say that it is the end for good. */
 		if (!reader->finished) {
 			reader->finished = look_finished(reader->fd);

@@ -56,7 +56,9 @@ static struct session *milter_session(struct correlate *c, const Event *e, uint6
 		return s;
 	key = session_peer_key(e, buf, sizeof(buf));
 	s = session_find_peer(c, key);
-	if (!s || s->connection || s->closed_us)
+	/* Postfix tells the milter of a connection before it asks the policy service anything: what is there is an older session
+	 * of a port that is used again. Without its beginning (lost) it is the one that the policy service saw. */
+	if (!s || s->connection || s->closed_us || e->type == POSTTRACE__EVENT_TYPE__LINK_CONNECT)
 		s = session_new(c, (int64_t)e->at_us);
 	if (!s)
 		return NULL;

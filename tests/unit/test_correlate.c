@@ -418,6 +418,53 @@ static void a_milter_that_was_killed_is_said_to_have_lost_sight(void **state)
 	assert_int_equal(tx->certainty, POSTTRACE__CERTAINTY__PROBABLE);
 }
 
+static void a_session_goes_on_when_its_milter_was_killed(void **state)
+{
+	struct bench *b = *state;
+	Event start = event_make(TYPE(RUN_START), SOURCE(MILTER), T0 + 3000);
+	Transaction *tx;
+
+	say(b, TYPE(LINK_CONNECT), 1, 4242, "", T0);
+	say_mail(b, 1, 4242, "a@a.test", T0 + 1000);
+	ask(b, 77, 4242, "4d.1.2.0", "a@a.test", "u@a.test", T0 + 2000);
+	say_rcpt(b, 1, 4242, "u@a.test", NULL, T0 + 2500);
+	correlate_event(b->c, &start, 9, false);
+	/* half a minute later: a DNS list was slow */
+	correlate_tick(b->c, T0 + 30 * S);
+	ask(b, 77, 4242, "4d.1.2.0", "a@a.test", "v@a.test", T0 + 30 * S);
+	log_line(b, TYPE(LINK_CONNECT), 77, "", "", T0);
+	log_line(b, TYPE(TX_QUEUED), 77, "ABC", "", T0 + 30 * S);
+	log_active(b, "ABC", "a@a.test", T0 + 31 * S);
+	log_line(b, TYPE(LINK_DISCONNECT), 77, "", " mail=1 rcpt=2", T0 + 31 * S);
+	flush(b);
+	assert_int_equal(b->n_records, 1);
+	tx = record(b, 0);
+	assert_int_equal(tx->outcome, POSTTRACE__OUTCOME__ACCEPTED);
+	assert_int_equal(tx->sources, 1 << 1 | 1 << 2 | 1 << 3);
+	assert_int_equal(tx->cut_sources, 1 << 1);
+	assert_int_equal(tx->n_recipients, 2);
+	assert_int_equal(tx->recipients[1]->outcome, POSTTRACE__OUTCOME__ACCEPTED);
+}
+
+static void a_client_port_that_is_used_again_is_another_session(void **state)
+{
+	struct bench *b = *state;
+
+	/* without the milter, and the log is late with its end */
+	ask(b, 77, 4242, "4d.1.2.0", "a@a.test", "u@a.test", T0);
+	say(b, TYPE(LINK_CONNECT), 1, 4242, "", T0 + S);
+	say_mail(b, 1, 4242, "b@a.test", T0 + S + 1000);
+	ask(b, 88, 4242, "58.1.2.0", "b@a.test", "v@a.test", T0 + S + 2000);
+	say_rcpt(b, 1, 4242, "v@a.test", "5.7.1", T0 + S + 2500);
+	say(b, TYPE(TX_ABORT), 1, 4242, "", T0 + S + 3000);
+	say(b, TYPE(LINK_DISCONNECT), 1, 4242, "", T0 + S + 4000);
+	flush(b);
+	assert_int_equal(b->n_records, 2);
+	assert_int_equal(record(b, 0)->sources, 1 << 2);
+	assert_int_equal(record(b, 1)->sources, 1 << 1 | 1 << 2);
+	assert_int_equal(record(b, 1)->ordinal, 1);
+}
+
 static void a_session_without_mail_leaves_a_record(void **state)
 {
 	struct bench *b = *state;
@@ -442,6 +489,8 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(the_log_alone_makes_a_transaction, enter, leave),
 	    cmocka_unit_test_setup_teardown(a_queue_id_of_another_sender_parts_from_the_refused, enter, leave),
 	    cmocka_unit_test_setup_teardown(a_milter_that_was_killed_is_said_to_have_lost_sight, enter, leave),
+	    cmocka_unit_test_setup_teardown(a_session_goes_on_when_its_milter_was_killed, enter, leave),
+	    cmocka_unit_test_setup_teardown(a_client_port_that_is_used_again_is_another_session, enter, leave),
 	    cmocka_unit_test_setup_teardown(a_session_without_mail_leaves_a_record, enter, leave),
 	};
 	return RUN_UNIT_TESTS(tests);
