@@ -17,6 +17,8 @@
 #define HOLD_US        (US_PER_SEC / 10)     /* a log line waits for the hooks' events of its time */
 #define COARSE_US      (US_PER_SEC + HOLD_US) /* the same when its stamp is cut to the second */
 #define LIVE_US        (2 * US_PER_SEC)      /* a stamp younger than this is being written just now */
+#define LAG_MAX_US     (60 * US_PER_SEC)     /* more is a wrong clock rather than a log that is behind */
+#define LAG_KEPT_US    (10 * US_PER_SEC)     /* how long the worst lag of late counts */
 #define SNAPSHOT_US    (5 * US_PER_SEC)
 #define PRUNE_SLICE    100
 
@@ -66,6 +68,7 @@ struct intake {
 	uint64_t stamp;
 	int64_t looked_us, pruned_us;
 	int64_t worked_us; /* the time that taking in has come to: behind the clock in a backlog */
+	int64_t lag_us, lag_noted_us; /* of the log, the worst of late; when that was */
 	uint64_t configuration;
 };
 
@@ -279,15 +282,27 @@ void intake_close(struct intake *in)
 
 /* --- reading ----------------------------------------------------------- */
 
+/* How late a line came: under load Postfix's log can be seconds behind the hooks, and their sessions have to wait for it. */
+static void note_lag(struct intake *in, int64_t stamp, bool coarse, int64_t now)
+{
+	int64_t lag = now - stamp - (coarse ? US_PER_SEC : 0);
+
+	if (lag > LAG_MAX_US)
+		lag = LAG_MAX_US;
+	if (lag >= in->lag_us || now - in->lag_noted_us > LAG_KEPT_US) {
+		in->lag_us = lag > 0 ? lag : 0;
+		in->lag_noted_us = now;
+	}
+}
+
 /* Read the log ahead of need; a line is due a moment after its time, or after its arrival when it is being written now. */
 static enum status read_lines(struct intake *in, bool final, struct errinfo *err)
 {
-	int64_t now = clock_now_us();
-
 	while (in->n_held < LINES_HELD_MAX) {
 		struct held_line *held;
 		struct span line, place;
 		enum status status = follow_next(in->follow, &line, err);
+		int64_t now = clock_now_us(); /* of each line: many of them take their time */
 
 		if (status == STATUS_ABSENT)
 			return STATUS_OK;
@@ -311,8 +326,13 @@ static enum status read_lines(struct intake *in, bool final, struct errinfo *err
 			int64_t stamp = (int64_t)held->parsed->event.at_us;
 			int64_t at = stamp + (held->parsed->coarse ? COARSE_US : HOLD_US);
 
+			note_lag(in, stamp, held->parsed->coarse, now);
 			/* not later than a moment after it came, when it is fresh; by its own time in a backlog */
 			held->due_us = now - stamp < LIVE_US ? now + HOLD_US : at;
+			/* the moment when it came says more than a stamp that is cut to the second */
+			if (held->parsed->coarse && now >= stamp && now - stamp < LIVE_US)
+				held->parsed->event.at_us =
+				    (uint64_t)(now - stamp < US_PER_SEC ? now : stamp + US_PER_SEC - 1);
 		}
 		if (final && held->due_us > now)
 			held->due_us = now;
@@ -491,7 +511,7 @@ enum status intake_round(struct intake *in, bool final, bool *busy, struct errin
 	/* in a backlog nobody is late yet */
 	if (n == 0 || in->worked_us > now)
 		in->worked_us = now;
-	correlate_tick(in->correlate, in->worked_us);
+	correlate_tick(in->correlate, in->worked_us - (now - in->lag_noted_us > LAG_KEPT_US ? 0 : in->lag_us));
 	if (n == 0 && !correlate_dirty(in->correlate)) {
 		store_abort(in->store);
 		prune_slice(in, now, false);

@@ -18,6 +18,7 @@ libposttrace_a_SOURCES = \
 	%D%/model/correlate.c %D%/model/correlate.h \
 	%D%/model/correlate_hooks.c \
 	%D%/model/correlate_log.c \
+	%D%/model/log_view.c \
 	%D%/model/correlate_state.c \
 	%D%/model/mailaddr.c %D%/model/mailaddr.h \
 	%D%/model/session.c \

@@ -19,6 +19,7 @@ struct correlate *correlate_new(const struct correlate_sink *sink)
 	c->sink = *sink;
 	c->next_key = (uint64_t)clock_now_us(); /* above the keys of every earlier run */
 	TAILQ_INIT(&c->sessions);
+	TAILQ_INIT(&c->views);
 	TAILQ_INIT(&c->dirty);
 	return c;
 }
@@ -85,16 +86,12 @@ void correlate_event(struct correlate *c, const Event *e, uint64_t run, bool coa
 
 static void forget_session(struct correlate *c, struct session *s)
 {
-	struct log_view *view, *next;
-
 	if (s->by_connection_in)
 		HASH_DELETE(by_connection, c->by_connection, s);
 	if (s->by_peer_in)
 		HASH_DELETE(by_peer, c->by_peer, s);
-	if (s->log_open)
-		HASH_ITER(by_pid, c->by_pid, view, next)
-			if (view->session == s)
-				log_view_free(c, view);
+	if (s->view)
+		log_view_free(c, s->view);
 	while (!TAILQ_EMPTY(&s->txs))
 		session_free_tx(c, TAILQ_FIRST(&s->txs));
 	TAILQ_REMOVE(&c->sessions, s, entry);
@@ -125,17 +122,9 @@ static int64_t silence_us(const struct session *s)
 void correlate_tick(struct correlate *c, int64_t now_us)
 {
 	struct session *s, *next;
-	struct log_view *view, *next_view;
 	struct tx *tx, *next_tx;
 
-	/* lines whose session is not found in good time: the log is the only witness */
-	HASH_ITER(by_pid, c->by_pid, view, next_view)
-		if (!view->session && view->n_pending && now_us - view->connect_us > 2 * LINGER_US)
-			for (size_t i = 0; i < view->n_pending; i++)
-				if (view->pending[i]->type != POSTTRACE__EVENT_TYPE__LINK_CONNECT) {
-					log_view_alone(c, view);
-					break;
-				}
+	log_views_settle(c, now_us);
 	for (s = TAILQ_FIRST(&c->sessions); s; s = next) {
 		next = TAILQ_NEXT(s, entry);
 		if (!s->closed_us && now_us - s->last_us > silence_us(s)) {
@@ -205,12 +194,12 @@ void correlate_flushed(struct correlate *c, bool committed)
 			tx->rec.id = 0;
 	if (committed) {
 		struct session *s;
-		struct log_view *view, *next;
+		struct log_view *view;
 
 		c->n_gone = 0;
 		TAILQ_FOREACH(s, &c->sessions, entry)
 			s->changed = false;
-		HASH_ITER(by_pid, c->by_pid, view, next)
+		TAILQ_FOREACH(view, &c->views, entry)
 			view->changed = false;
 	}
 	while (committed && (tx = TAILQ_FIRST(&c->dirty))) {
@@ -222,12 +211,10 @@ void correlate_flushed(struct correlate *c, bool committed)
 
 void correlate_free(struct correlate *c)
 {
-	struct log_view *view, *next;
-
 	if (!c)
 		return;
-	HASH_ITER(by_pid, c->by_pid, view, next)
-		log_view_free(c, view);
+	while (!TAILQ_EMPTY(&c->views))
+		log_view_free(c, TAILQ_FIRST(&c->views));
 	while (!TAILQ_EMPTY(&c->sessions)) {
 		struct session *s = TAILQ_FIRST(&c->sessions);
 

@@ -48,20 +48,8 @@ static bool fill_view(const struct log_view *view, LogState *out, struct arena *
 	return true;
 }
 
-static const struct log_view *view_of(const struct correlate *c, const struct session *s)
+static bool fill_session(struct session *s, SessionState *out, LogState *log, struct arena *arena)
 {
-	const struct log_view *view;
-
-	if (s->log_open)
-		for (view = c->by_pid; view; view = view->by_pid.next)
-			if (view->session == s)
-				return view;
-	return NULL;
-}
-
-static bool fill_session(const struct correlate *c, struct session *s, SessionState *out, LogState *log, struct arena *arena)
-{
-	const struct log_view *view = view_of(c, s);
 	size_t n = 0;
 	struct tx *tx;
 
@@ -101,8 +89,8 @@ static bool fill_session(const struct correlate *c, struct session *s, SessionSt
 		out->steps[out->n_steps++] = s->steps[i].type + 32u * s->steps[i].source;
 		out->steps[out->n_steps++] = (uint64_t)s->steps[i].at_us;
 	}
-	if (view) {
-		if (!fill_view(view, log, arena))
+	if (s->view) {
+		if (!fill_view(s->view, log, arena))
 			return false;
 		out->log = log;
 	}
@@ -127,7 +115,7 @@ static enum status put_message(struct correlate *c, uint64_t key, char kind, con
 enum status correlate_put_states(struct correlate *c)
 {
 	enum status status = STATUS_OK;
-	struct log_view *view, *next;
+	struct log_view *view;
 	struct arena arena;
 	struct session *s;
 	SessionState state;
@@ -142,10 +130,10 @@ enum status correlate_put_states(struct correlate *c)
 		if (!s->changed)
 			continue;
 		arena_reset(&arena);
-		status = fill_session(c, s, &state, &log, &arena) ? put_message(c, s->key, STATE_SESSION, &state.base) : STATUS_NOMEM;
+		status = fill_session(s, &state, &log, &arena) ? put_message(c, s->key, STATE_SESSION, &state.base) : STATUS_NOMEM;
 		s->stored = true;
 	}
-	HASH_ITER(by_pid, c->by_pid, view, next) {
+	TAILQ_FOREACH(view, &c->views, entry) {
 		if (status != STATUS_OK)
 			break;
 		if (!view->changed || view->session)
@@ -176,6 +164,8 @@ static struct log_view *restore_view(struct correlate *c, const LogState *from)
 		arena_reset(&arena);
 	}
 	arena_fini(&arena);
+	if (view->n_pending && view->pending[view->n_pending - 1]->type == POSTTRACE__EVENT_TYPE__LINK_DISCONNECT)
+		log_view_end(c, view, (int64_t)view->pending[view->n_pending - 1]->at_us);
 	return view;
 }
 
@@ -258,8 +248,10 @@ static enum status restore_session(struct correlate *c, uint64_t key, const Sess
 	}
 	if (from->log) {
 		view = restore_view(c, from->log);
-		if (view)
+		if (view) {
 			view->session = s;
+			s->view = view;
+		}
 	}
 	return STATUS_OK;
 }

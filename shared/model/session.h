@@ -17,8 +17,11 @@ TAILQ_HEAD(tx_list, tx);
 
 /* The log's view of one session of an smtpd process: from "connect" to "disconnect". */
 struct log_view {
-	UT_hash_handle by_pid;
-	uint64_t pid_key; /* process id and service */
+	TAILQ_ENTRY(log_view) entry; /* all views, oldest first */
+	UT_hash_handle by_pid; /* until its end: then the process has the next */
+	uint64_t pid_key;      /* process id and host */
+	bool live;             /* is in by_pid */
+	int64_t ended_us;      /* 0: not yet */
 	struct session *session; /* NULL until there is evidence which one it is */
 	struct arena arena;
 	Event **pending; /* lines that wait for that evidence */
@@ -44,6 +47,7 @@ struct session {
 	bool by_connection_in, by_peer_in;
 	bool milter_open, policy_seen, log_linked, log_open;
 	bool changed, stored; /* since it was last handed to the store; it is there */
+	struct log_view *view; /* while log_open */
 	struct tx_list txs;
 	unsigned n_txs;         /* ever */
 	struct tx *milter_tx;   /* the milter's present transaction */
@@ -53,10 +57,12 @@ struct session {
 };
 
 TAILQ_HEAD(session_list, session);
+TAILQ_HEAD(view_list, log_view);
 
 struct correlate {
 	struct correlate_sink sink;
 	struct session_list sessions;
+	struct view_list views;
 	struct tx_list dirty;
 	struct session *by_connection, *by_peer;
 	struct log_view *by_pid;
@@ -100,15 +106,32 @@ void correlate_policy(struct correlate *c, const Event *e);
 void correlate_maillog(struct correlate *c, const Event *e, bool coarse);
 void session_end_milter(struct correlate *c, struct session *s, const Event *e, bool cut);
 
-/* --- correlate_log.c: lines whose session is not known yet --- */
+/* --- correlate_log.c --- */
 
-struct log_view *log_view_new(struct correlate *c, uint64_t pid_key, int64_t connect_us, bool coarse, struct span address);
-void log_view_hold(struct log_view *view, const Event *e);
-void log_view_free(struct correlate *c, struct log_view *view);
+/* A line whose session is known. */
+void log_to_session(struct correlate *c, struct session *s, const Event *e, bool coarse);
 /* The log has come to the end of the session. */
 void session_end_log(struct correlate *c, struct session *s, const Event *e);
+
+/* --- log_view.c: lines whose session is not known yet --- */
+
+struct log_view *log_view_new(struct correlate *c, uint64_t pid_key, int64_t connect_us, bool coarse, struct span address);
+struct log_view *log_view_find(struct correlate *c, uint64_t pid_key);
+void log_view_hold(struct log_view *view, const Event *e);
+/* Its last line was held: what is said later by that process is another session. */
+void log_view_end(struct correlate *c, struct log_view *view, int64_t at_us);
+void log_view_free(struct correlate *c, struct log_view *view);
+/* The session that these lines and e prove to be theirs, or NULL. */
+struct session *log_view_by_evidence(struct correlate *c, struct log_view *view, const Event *e);
+struct session *log_view_by_sender(struct correlate *c, struct log_view *view, const Event *e);
+/* Found: what was held is worked in. A view that has ended is freed. */
+void log_view_link(struct correlate *c, struct log_view *view, struct session *s);
 /* Nobody else saw it: a session of its own. */
 void log_view_alone(struct correlate *c, struct log_view *view);
+/* Decide about the views that nothing more will be said about. */
+void log_views_settle(struct correlate *c, int64_t now_us);
+/* A recipient of tx that this line of the log refuses: its index, or -1. */
+long refused_match(const struct tx *tx, const Event *e);
 
 /* correlate_state.c: to the store and back. */
 enum status correlate_put_states(struct correlate *c) MUST_CHECK;

@@ -228,6 +228,10 @@ class Posttrace:
 
         wait_for(f"the last message to be whole in the store, seen by {sorted(witnesses)}", whole, timeout, pause=0.05)
 
+    def wait_settled(self, timeout=60):
+        """Until nothing more can be joined: each session is past the time in which late lines are waited for."""
+        wait_for("each session to be over", lambda: self.json("store", "stat", "-j")[0]["open_sessions"] == 0, timeout, pause=0.2)
+
     def complaints(self):
         """What no daemon may ever say: a sanitizer's report, in any of their logs."""
         found = []

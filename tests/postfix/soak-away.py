@@ -37,6 +37,7 @@ def main(tap):
         postfix.wait_idle()
         back = time.monotonic()
         posttrace.wait_taken_in()
+        posttrace.wait_settled()
         tap.note(f"away for {away:.1f} s and {rounds * 300} transactions; caught up {time.monotonic() - back:.2f} s after the last")
         check_whole(tap, "after it is back", sessions, postfix.oracle(), posttrace.export())
         tap.same(set(posttrace.stop().values()), {0}, "each daemon ends with 0")

@@ -34,6 +34,7 @@ def kill_under_load(tap, hook):
         tap.ok(source.returncode == 0 and not said, f"{name}: smtp-source sees no error", said)
         postfix.wait_idle()
         posttrace.wait_taken_in()
+        posttrace.wait_settled()
         export = [t for t in mail(posttrace.export()) if t["sender"] == "source@from.test"]
         ids = {m.queue_id for m in postfix.oracle().clients()}
         tap.same(len(ids), MESSAGES, f"{name}: Postfix took every message")

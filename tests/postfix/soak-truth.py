@@ -37,6 +37,7 @@ def scene(tap, label, messages, check, hooks=HOOKS, settings=None, half_way=None
         tap.same([s.error for s in sessions if s.error], [], f"{label}: no session met anything unexpected")
         postfix.wait_idle()
         posttrace.wait_taken_in()
+        posttrace.wait_settled()
         if gap:
             check(tap, label, sessions, postfix.oracle(), posttrace.export(), gap)
         else:
