@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from wait import wait_for  # noqa: E402
 
+SANITIZED = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer")
 BUILD = os.environ.get("top_builddir", ".")
 
 
@@ -97,10 +98,19 @@ class Hook:
 
     def __exit__(self, *exc):
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        if exc[0]:
+            self.process.send_signal(signal.SIGCONT)
+            try:
+                self.stop()  # in order, so that a sanitizer looks for leaks
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        complaints = [line for line in self.log_text().splitlines() if any(word in line for word in SANITIZED)]
+        if complaints:
+            print(f"# a sanitizer complains about {self.name}", flush=True)
+        if exc[0] or complaints:
             for line in self.log_text().splitlines():
                 print("# log:", line)
         self.log.close()
         shutil.rmtree(self.directory)
+        if complaints and not exc[0]:
+            raise AssertionError(complaints[0])

@@ -54,16 +54,18 @@ class RotatedPostfix(Postfix):
     def wait_live(self, lines=800):
         wait_for(f"{lines} new lines in the log", lambda: self.live_lines() >= lines, timeout=60)
 
-    def postlogd(self):
+    def writers(self):
+        """pid and state of postlogd; more than one while a reload replaces it."""
+        found = []
         for path in glob.glob("/proc/[0-9]*/stat"):
             try:
                 with open(path, encoding="utf-8") as file:
-                    pid, comm, _, ppid = re.match(r"(\d+) \((.*)\) (\S) (\d+)", file.read()).groups()
+                    pid, comm, state, ppid = re.match(r"(\d+) \((.*)\) (\S) (\d+)", file.read()).groups()
             except OSError:
                 continue
             if comm == "postlogd" and int(ppid) == self.master.pid:
-                return int(pid)
-        return None
+                found.append((int(pid), state))
+        return found
 
     # rotated files get higher numbers the younger they are: then none needs a second name
 
@@ -84,13 +86,24 @@ class RotatedPostfix(Postfix):
     def copytruncate(self):
         """What is written between its two steps is lost by design; that is not what is tested, so nobody writes then."""
         name = self.next_name()
-        pid = wait_for("postlogd", self.postlogd)
-        os.kill(pid, signal.SIGSTOP)
+        stopped = []
+
+        def all_stand_still():
+            """The master starts no other while one is there."""
+            writers = self.writers()
+            for pid, state in writers:
+                if state != "T":
+                    os.kill(pid, signal.SIGSTOP)
+                    stopped.append(pid)
+            return writers and all(state == "T" for _, state in writers)
+
         try:
+            wait_for("postlogd to stand still", all_stand_still)
             shutil.copy2(self.log, name)
             os.truncate(self.log, 0)
         finally:
-            os.kill(pid, signal.SIGCONT)
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
         return name
 
 
