@@ -137,6 +137,7 @@ def story(tap, journald, postfix, posttrace):
     faults += load(postfix, "d.")
     recorder.start()
     posttrace.wait_taken_in()
+    posttrace.wait_settled()
     check(tap, "restarted, killed, and a rotated journal", postfix.oracle(), posttrace.export())
     tap.same(posttrace.json("store", "stat", "-j")[0]["gaps"], [], "no gap up to here")
 
@@ -144,6 +145,7 @@ def story(tap, journald, postfix, posttrace):
     postfix.forget()
     faults += load(postfix, "e.")
     posttrace.wait_taken_in()
+    posttrace.wait_settled()
     check(tap, "vacuumed under its feet", postfix.oracle(), posttrace.export())
     tap.same(posttrace.json("store", "stat", "-j")[0]["gaps"], [], "and still no gap")
 
@@ -152,6 +154,7 @@ def story(tap, journald, postfix, posttrace):
     faults += load(postfix, "f.")
     recorder.start()
     posttrace.wait_taken_in()
+    posttrace.wait_settled()
     check(tap, "vacuumed while it was away", postfix.oracle(), posttrace.export())
     gaps = posttrace.json("store", "stat", "-j")[0]["gaps"]
     tap.same([(g["source"], "vacuumed" in g["reason"]) for g in gaps], [("maillog", True)], "that its place is gone is recorded as a gap")
@@ -164,6 +167,7 @@ def story(tap, journald, postfix, posttrace):
             "SYSLOG_IDENTIFIER=systemd-journald\n").encode())
     load(postfix, "gg.", 10)
     posttrace.wait_taken_in()
+    posttrace.wait_settled()
     gaps = posttrace.json("store", "stat", "-j")[0]["gaps"]
     tap.same([g["lost"] for g in gaps if "suppressed" in g["reason"]], [1234], "lines that journald suppressed are recorded as lost")
     tap.same(set(posttrace.stop().values()), {0}, "the recorder ends with 0")

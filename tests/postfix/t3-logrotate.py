@@ -194,6 +194,7 @@ def main(tap):
         tap.same(load.faults, [], "no client met anything unexpected")
         postfix.wait_idle()
         posttrace.wait_taken_in()
+        posttrace.wait_settled()
         tap.ok(f"Postfix's log: file:{postfix.log} (Postfix's maillog_file says so)" in posttrace.recorder.read_log(),
                "the recorder says which log it chose, and why")
         tap.ok("may be missing" not in posttrace.recorder.read_log(), "it does not believe that it missed a line", posttrace.recorder.read_log())
