@@ -78,6 +78,10 @@ int cmd_store(struct query *query, int argc, char **argv);
 int cmd_summary(struct query *query, int argc, char **argv);
 int cmd_why(struct query *query, int argc, char **argv);
 
+extern const struct option_row attach_options[];
+bool attach_set(struct query *query, int id, const char *value, struct errinfo *err);
+extern const struct option_row detach_options[];
+bool detach_set(struct query *query, int id, const char *value, struct errinfo *err);
 extern const struct option_row store_options[];
 bool store_set(struct query *query, int id, const char *value, struct errinfo *err);
 

@@ -1,6 +1,10 @@
 bin_PROGRAMS += posttrace
 posttrace_SOURCES = \
 	%D%/main.c %D%/cmd.h \
+	%D%/attach.h %D%/attach_edit.c %D%/attach_files.c %D%/attach_hooks.c \
+	%D%/attach_run.h %D%/attach_run.c \
+	%D%/cmd_attach.c \
+	%D%/cmd_detach.c \
 	%D%/cmd_export.c \
 	%D%/cmd_follow.c \
 	%D%/cmd_list.c \

@@ -26,6 +26,9 @@ static const struct command commands[] = {
     {"follow", cmd_follow, NULL, "events as they happen", NEED_CONFIG | TAKE_FILTER | TAKE_JSON, NULL, NULL},
     {"export", cmd_export, NULL, "transactions as JSON lines, with everything that show tells",
 	NEED_CONFIG | NEED_STORE | TAKE_FILTER, NULL, NULL},
+    {"attach", cmd_attach, NULL, "put our hooks into a Postfix instance (main.cf and master.cf)",
+	NEED_CONFIG | TAKE_JSON, attach_options, attach_set},
+    {"detach", cmd_detach, NULL, "take them out again, exactly", NEED_CONFIG | TAKE_JSON, detach_options, detach_set},
     {"store", cmd_store, "stat | verify | prune | compact DIRECTORY | backup DIRECTORY", "upkeep of the store",
 	NEED_CONFIG | NEED_STORE | TAKE_JSON, store_options, store_set},
 };

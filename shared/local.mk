@@ -26,6 +26,8 @@ libposttrace_a_SOURCES = \
 	%D%/model/tracepoint.c %D%/model/tracepoint.h \
 	%D%/model/trace_id.c %D%/model/trace_id.h \
 	%D%/model/tx.c %D%/model/tx.h \
+	%D%/postfix/cflist.c %D%/postfix/cflist.h \
+	%D%/postfix/postconf.c %D%/postfix/postconf.h \
 	%D%/postfix/child.c %D%/postfix/child.h \
 	%D%/store/store.c %D%/store/store.h \
 	%D%/store/store_key.c %D%/store/store_key.h \

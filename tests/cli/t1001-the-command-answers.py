@@ -237,11 +237,11 @@ ok(r.code == 1 and "tx-rcpt" not in r.out, "follow filters", r.out)
 os.unlink(store + "/recorder.sock")
 
 # --- usage ---
-for command in ("why", "list", "show", "follow", "export", "store"):
+for command in ("why", "list", "show", "follow", "export", "attach", "detach", "store"):
     r = Run(command, "-h")
     ok(r.code == 0 and r.out.startswith("Usage: posttrace " + command) and "--help" in r.out, command + " -h", r.out)
 r = Run("-h")
-ok(r.code == 0 and all(c in r.out for c in ("why", "list", "show", "follow", "export", "store")), "-h lists the commands")
+ok(r.code == 0 and all(c in r.out for c in ("why", "list", "show", "follow", "export", "attach", "detach", "store")), "-h lists the commands")
 is_(Run("--version").code, 0, "--version")
 is_(Run("li", "-j").raw, Run("list", "-j").raw, "an unambiguous start of a name will do")
 is_(Run("s").code, 2, "an ambiguous one will not")

@@ -1,6 +1,7 @@
 # With --enable-fuzz a target is a libFuzzer program to be run by hand (make fuzz); without, it replays its corpus in
 # make check. A new target: fuzz_NAME.c, corpus/NAME/, its name here and two lines below.
 fuzz_targets = \
+	tests/fuzz/fuzz_cflist \
 	tests/fuzz/fuzz_config \
 	tests/fuzz/fuzz_correlate \
 	tests/fuzz/fuzz_journal \
@@ -17,6 +18,9 @@ FUZZ_MAIN =
 else
 FUZZ_MAIN = %D%/replay.c
 endif
+
+tests_fuzz_fuzz_cflist_SOURCES = %D%/fuzz_cflist.c %D%/fuzz.h $(FUZZ_MAIN)
+tests_fuzz_fuzz_cflist_LDADD = $(BASE_LIBS)
 
 tests_fuzz_fuzz_config_SOURCES = %D%/fuzz_config.c %D%/fuzz.h $(FUZZ_MAIN)
 tests_fuzz_fuzz_config_LDADD = $(BASE_LIBS)
@@ -47,6 +51,7 @@ tests_fuzz_fuzz_words_LDADD = $(BASE_LIBS)
 if FUZZ
 noinst_PROGRAMS += $(fuzz_targets)
 # each target alone: a program of the project must not be linked with libFuzzer's main
+tests_fuzz_fuzz_cflist_LDFLAGS = $(FUZZ_LDFLAGS)
 tests_fuzz_fuzz_config_LDFLAGS = $(FUZZ_LDFLAGS)
 tests_fuzz_fuzz_correlate_LDFLAGS = $(FUZZ_LDFLAGS)
 tests_fuzz_fuzz_journal_LDFLAGS = $(FUZZ_LDFLAGS)

@@ -1,4 +1,4 @@
-postfix_tests = %D%/t3-follow.py %D%/t3-journal.py %D%/t3-lab.py %D%/t3-logrotate.py %D%/t3-mail.py
+postfix_tests = %D%/t3-attach.py %D%/t3-follow.py %D%/t3-journal.py %D%/t3-lab.py %D%/t3-logrotate.py %D%/t3-mail.py
 
 EXTRA_DIST += $(postfix_tests) %D%/soak-away.py %D%/soak-truth.py %D%/soak-kill.py %D%/soak-faults.py .ci/run \
 	tests/lib/debian.sh tests/lib/hooks.py tests/lib/lab.py tests/lib/load.py tests/lib/maillog.py \

@@ -22,6 +22,10 @@ unit_tests += tests/unit/test_logline
 tests_unit_test_logline_SOURCES = %D%/test_logline.c %D%/unit.h
 tests_unit_test_logline_LDADD = librecorder.a $(UNIT_LIBS)
 
+unit_tests += tests/unit/test_cflist
+tests_unit_test_cflist_SOURCES = %D%/test_cflist.c %D%/unit.h
+tests_unit_test_cflist_LDADD = $(UNIT_LIBS)
+
 unit_tests += tests/unit/test_request
 tests_unit_test_request_SOURCES = %D%/test_request.c %D%/unit.h policyd/request.c policyd/request.h
 tests_unit_test_request_LDADD = $(UNIT_LIBS)
