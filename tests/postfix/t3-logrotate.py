@@ -187,10 +187,30 @@ def rotate(tap, postfix, posttrace):
     postfix.wait_live()
 
 
+def capabilities(pid):
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        return {name: int(value, 16) for name, value in re.findall(r"^(Cap(?:Prm|Eff|Inh|Amb)):\s+(\w+)$", file.read(), re.M)}
+
+
+def check_rights(tap, postfix, posttrace):
+    """The log is root's alone by now."""
+    read_any_file = 1 << 2  # CAP_DAC_READ_SEARCH
+    tap.same(capabilities(posttrace.recorder.pid), {"CapPrm": read_any_file, "CapEff": read_any_file, "CapInh": 0, "CapAmb": 0},
+             "of root's rights the recorder has one")
+    refused = subprocess.run(["setpriv", "--reuid=postfix", "--regid=postfix", "--clear-groups",
+                              *posttrace.recorder.argv, "-o", f"maillog_source=file:{postfix.log}", "-o", f"store_directory={posttrace.directory}/state/other"],
+                             stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
+    tap.ok(refused.returncode == 3, "without it the recorder does not start", refused.stderr)
+    words = refused.stderr.decode()
+    tap.note(words.strip())
+    tap.ok(f"can't read {postfix.log}: " in words and "Start posttrace-recorder as root" in words, "and says what to do")
+
+
 def main(tap):
     with RotatedPostfix() as postfix, Posttrace(postfix, hooks=("recorder",), settings={"maillog_source": "auto"}) as posttrace:
         with Load(postfix) as load:
             rotate(tap, postfix, posttrace)
+        check_rights(tap, postfix, posttrace)
         tap.same(load.faults, [], "no client met anything unexpected")
         postfix.wait_idle()
         posttrace.wait_taken_in()
