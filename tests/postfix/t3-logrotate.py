@@ -52,7 +52,7 @@ class RotatedPostfix(Postfix):
             return 0
 
     def wait_live(self, lines=800):
-        wait_for(f"{lines} new lines in the log", lambda: self.live_lines() >= lines, timeout=60)
+        wait_for(f"{lines} new lines in the log", lambda: self.live_lines() >= lines, timeout=120)
 
     def writers(self):
         """pid and state of postlogd; more than one while a reload replaces it."""
@@ -78,9 +78,9 @@ class RotatedPostfix(Postfix):
         name = self.next_name()
         os.rename(self.log, name)
         before = os.path.getsize(name)
-        wait_for("a line behind the rename", lambda: os.path.getsize(name) > before, timeout=30)
+        wait_for("a line behind the rename", lambda: os.path.getsize(name) > before, timeout=60)
         self.master.send_signal(signal.SIGHUP)
-        wait_for("the new log", lambda: os.path.exists(self.log), timeout=30)
+        wait_for("the new log", lambda: os.path.exists(self.log), timeout=60)
         return name
 
     def copytruncate(self):
@@ -145,10 +145,12 @@ class Load:
             thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *exc):
         self.enough.set()
         for thread in self.threads:
             thread.join()
+        if exc[0]:
+            print(f"# faults of the load: {self.faults}", flush=True)
 
 
 def rotate(tap, postfix, posttrace):
@@ -212,9 +214,9 @@ def main(tap):
             rotate(tap, postfix, posttrace)
         check_rights(tap, postfix, posttrace)
         tap.same(load.faults, [], "no client met anything unexpected")
-        postfix.wait_idle()
-        posttrace.wait_taken_in()
-        posttrace.wait_settled()
+        postfix.wait_idle(timeout=120)
+        posttrace.wait_taken_in(timeout=120)
+        posttrace.wait_settled(timeout=120)
         tap.ok(f"Postfix's log: file:{postfix.log} (Postfix's maillog_file says so)" in posttrace.recorder.read_log(),
                "the recorder says which log it chose, and why")
         tap.ok("may be missing" not in posttrace.recorder.read_log(), "it does not believe that it missed a line", posttrace.recorder.read_log())
