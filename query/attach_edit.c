@@ -195,13 +195,16 @@ static void make_milter(struct attach *attach, struct strbuf *out)
 	strbuf_addf(out, "{ %s%s }", attach->milter.buf, attach->milter_attributes.buf);
 }
 
-/* The list is named by the digest of its text, so that an old trace is read against the list as it was then. */
+/* The list is named by the digest of its text with all parameters expanded, so that an old trace is read against the list as it was then. */
 static void make_tracepoint(struct attach *attach, const char *service, struct span list, struct strbuf *out)
 {
-	struct tracepoint point = {
-	    .list = SPAN("relay"), .position = 1, .digest = hash_digest(span_trim(list))};
+	struct tracepoint point = {.list = SPAN("relay"), .position = 1};
+	struct strbuf text = STRBUF_INIT;
 	char name[200];
 
+	cflist_restrictions(&text, list);
+	point.digest = hash_digest(strbuf_span(&text));
+	strbuf_fini(&text);
 	snprintf(name, sizeof(name), "%s", service);
 	/* a colon separates, the others end the word for Postfix */
 	for (char *c = name; *c; c++)
@@ -213,15 +216,15 @@ static void make_tracepoint(struct attach *attach, const char *service, struct s
 	strbuf_adds(out, " }");
 }
 
-static void make_list(
-    struct attach *attach, const struct hook *hook, const char *service, struct span list, struct strbuf *out)
+static void make_list(struct attach *attach, const struct hook *hook, const char *service, struct span list,
+    const struct strbuf *expanded, struct strbuf *out)
 {
 	struct strbuf element = STRBUF_INIT;
 
 	if (hook->is_milter)
 		make_milter(attach, &element);
 	else
-		make_tracepoint(attach, service, list, &element);
+		make_tracepoint(attach, service, strbuf_span(expanded), &element);
 	cflist_insert(out, list, strbuf_span(&element), hook->is_milter ? attach->position : 1);
 	strbuf_fini(&element);
 }
@@ -260,7 +263,7 @@ static enum status apply_main(struct attach *attach, const struct hook *hook, st
 		goto out;
 	}
 	old = strbuf_span(&list);
-	make_list(attach, hook, "main", old, &next);
+	make_list(attach, hook, "main", old, &was, &next);
 	note_change(attach, "main.cf", NULL, hook->name,
 	    postconf_find(strbuf_span(&set), hook->name, &given) == STATUS_OK ? &old : NULL, next.buf);
 	status = edit_value(attach, "-e", NULL, hook->name, next.buf, err);
@@ -318,7 +321,7 @@ static enum status apply_override(struct attach *attach, const struct service *s
 	status = parameter_name(attach, service, hook, parameter, sizeof(parameter), err);
 	if (status != STATUS_OK)
 		goto out;
-	make_list(attach, hook, service->name, list, &next);
+	make_list(attach, hook, service->name, list, &was, &next);
 	snprintf(reference, sizeof(reference), "$%s", parameter);
 	note_change(attach, "main.cf", NULL, parameter, NULL, next.buf);
 	note_change(attach, "master.cf", service->id, hook->name, &list, reference);

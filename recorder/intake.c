@@ -5,6 +5,7 @@
 
 #include "recorder/follow.h"
 #include "recorder/logline.h"
+#include "recorder/lists.h"
 #include "recorder/snapshot.h"
 #include "shared/base/clock.h"
 #include "shared/base/log.h"
@@ -419,6 +420,7 @@ static bool work_one(struct intake *in, int64_t now, bool final)
 
 static void look_at_configuration(struct intake *in, int64_t now)
 {
+	struct strbuf lists = STRBUF_INIT;
 	Posttrace__Configuration conf;
 	struct errinfo err = {""};
 	uint64_t stamp;
@@ -430,19 +432,24 @@ static void look_at_configuration(struct intake *in, int64_t now)
 	if (stamp == in->stamp)
 		return;
 	arena_reset(&in->arena);
-	if (snapshot_take(in->config->config_directory, &in->arena, &conf, &err) != STATUS_OK) {
+	if (snapshot_take(in->config->config_directory, &in->arena, &conf, &err) != STATUS_OK ||
+	    lists_read(in->config->config_directory, &lists, &err) != STATUS_OK) {
+		strbuf_fini(&lists);
 		log_warning("can't read Postfix's configuration: %s", err.text);
 		in->stamp = stamp; /* again when it changes */
 		return;
 	}
 	if (store_begin(in->store, &err) == STATUS_OK) {
-		if (store_put_configuration(in->store, &conf, &err) == STATUS_OK && store_commit(in->store, &err) == STATUS_OK) {
+		if (store_put_configuration(in->store, &conf, &err) == STATUS_OK &&
+		    lists_store(in->store, strbuf_span(&lists), &err) == STATUS_OK && store_commit(in->store, &err) == STATUS_OK) {
 			in->stamp = stamp;
 			correlate_set_configuration(in->correlate, conf.digest);
+			strbuf_fini(&lists);
 			return;
 		}
 		store_abort(in->store);
 	}
+	strbuf_fini(&lists);
 	log_warning("can't store Postfix's configuration: %s", err.text);
 }
 

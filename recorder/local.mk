@@ -13,5 +13,5 @@ posttrace_recorder_SOURCES = \
 	%D%/followers.c %D%/followers.h \
 	%D%/intake.c %D%/intake.h \
 	%D%/main.c \
-	%D%/snapshot.c %D%/snapshot.h
+	%D%/lists.c %D%/lists.h %D%/snapshot.c %D%/snapshot.h
 posttrace_recorder_LDADD = librecorder.a $(BASE_LIBS) $(EVENT_LIBS) $(SYSTEMD_LIBS)

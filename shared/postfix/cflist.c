@@ -83,3 +83,29 @@ unsigned cflist_remove(struct strbuf *out, struct span list,
 		strbuf_setlen(out, out->len - 1);
 	return removed;
 }
+
+static bool takes_next(struct span restriction)
+{
+	static const char *const starts[] = {"check_", "reject_rbl_", "reject_rhsbl_", "permit_dnswl_", "permit_rhswl_"};
+
+	for (size_t i = 0; i < sizeof(starts) / sizeof(starts[0]); i++)
+		if (span_starts(restriction, span_of(starts[i])))
+			return true;
+	return span_is(restriction, "sleep") || span_is(restriction, "warn_if_reject");
+}
+
+void cflist_restrictions(struct strbuf *out, struct span list)
+{
+	struct span element;
+	bool more;
+
+	while (cflist_next(&list, &element)) {
+		strbuf_addspan(out, element);
+		for (more = takes_next(element); more && cflist_next(&list, &element); more = more && takes_next(element)) {
+			/* warn_if_reject stands before a restriction, which may have an argument of its own */
+			strbuf_addch(out, ' ');
+			strbuf_addspan(out, element);
+		}
+		strbuf_addch(out, '\n');
+	}
+}

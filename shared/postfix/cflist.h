@@ -22,4 +22,7 @@ void cflist_insert(struct strbuf *out, struct span list, struct span element, un
 unsigned cflist_remove(struct strbuf *out, struct span list,
     unsigned (*ours)(void *arg, struct span element, struct span next), void *arg);
 
+/* A list of restrictions, one a line with its argument: the text that a tracepoint's digest stands for. */
+void cflist_restrictions(struct strbuf *out, struct span list);
+
 #endif

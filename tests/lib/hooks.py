@@ -41,7 +41,7 @@ def attach_by_hand(postfix, tracepoints, timeout="1s", tries=1, milter=("1s", "1
     settings = [f"smtpd_milters={MILTER % milter}", f"non_smtpd_milters={MILTER % milter}"]
     for name, steps in LISTS.items():
         steps = [step.format(conf=postfix.conf) for step in steps]
-        digest = hashlib.sha256(", ".join(steps).encode()).hexdigest()[:16]
+        digest = hashlib.sha256("".join(step + "\n" for step in steps).encode()).hexdigest()[:16]
         points = [POLICY % (f"pt:main:{name}:{n + 1}:{digest}", timeout, tries) for n in range(len(steps) + 1)]
         if tracepoints == 1:
             points = points[:1] if name == "relay" else []
@@ -152,6 +152,7 @@ class Posttrace:
             "maillog_source": f"file:{postfix.log}", "config_directory": postfix.conf, "user": "postfix", "group": "postfix",
         }
         self.settings.update(settings or {})
+        os.environ.setdefault("POSTTRACE_DATADIR", os.path.join(SOURCE_DIR, "postfix-snippets"))
         self.config = os.path.join(self.directory, "posttrace.cf")
         with open(self.config, "w", encoding="utf-8") as file:
             file.writelines(f"{name} = {value}\n" for name, value in self.settings.items())
@@ -184,9 +185,13 @@ class Posttrace:
     def command(self, *args):
         return [f"{self.build}/posttrace", "-C", self.config, "-c", self.postfix.conf, *args]
 
-    def attach(self, tracepoints=12):
-        """Postfix knows of the hooks. A reload would let an idle smtpd take one more session as before."""
-        attach_by_hand(self.postfix, tracepoints)
+    def attach(self, tracepoints=None):
+        """Postfix knows of the hooks: by "posttrace attach", or by hand with so many tracepoints. A reload would let an
+        idle smtpd take one more session as before."""
+        if tracepoints is None:
+            self.run("attach")
+        else:
+            attach_by_hand(self.postfix, tracepoints)
         self.postfix.stop()
         self.postfix.start()
 

@@ -21,7 +21,7 @@ SECONDS = float(os.environ.get("POSTTRACE_AWAY_SECONDS", "10"))
 
 def main(tap):
     with Postfix() as postfix, Posttrace(postfix) as posttrace:
-        posttrace.attach()
+        posttrace.attach(12)
         sessions = run_plan(make_plan(300, seed=20, prefix="a."), postfix)
         posttrace.recorder.stop()
         left = time.monotonic()

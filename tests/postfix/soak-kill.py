@@ -24,7 +24,7 @@ KILLS = 3
 def kill_under_load(tap, hook):
     name = f"{hook} killed {KILLS} times under load"
     with Postfix() as postfix, Posttrace(postfix) as posttrace:
-        posttrace.attach()
+        posttrace.attach(12)
         # it stops with an error at the first reply that is not what it wants
         source = postfix.smtp_source(MESSAGES, sessions=20, recipients=RECIPIENTS)
         for part in range(1, KILLS + 1):

@@ -25,7 +25,7 @@ def scene(tap, label, messages, check, hooks=HOOKS, settings=None, half_way=None
     if sys.argv[1:] and label not in sys.argv[1:]:
         return
     with Postfix() as postfix, Posttrace(postfix, hooks=hooks, settings=settings) as posttrace:
-        posttrace.attach()
+        posttrace.attach(12)
         gap = []
 
         def sabotage():

@@ -14,6 +14,9 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(TOP, "tests/lib"))
 
 import tap  # noqa: E402
+from hooks import Posttrace  # noqa: E402
+from lab import LOGIN, Postfix  # noqa: E402
+from wait import wait_for  # noqa: E402
 
 POSTTRACE = os.path.join(os.environ.get("POSTTRACE_BUILD", os.path.join(TOP, "build")), "posttrace")
 
@@ -308,6 +311,52 @@ def instances(t, root):
          err)
 
 
+def mail(t):
+    """Real mail through what attach made, a service with its own list included; and past it again after detach."""
+    def files():
+        return [open(os.path.join(postfix.conf, name), "rb").read() for name in ("main.cf", "master.cf")]
+
+    def send():
+        host, port = postfix.submission
+        codes = [postfix.swaks("--from", "a@from.test", "--to", "ok.b@lab.test,ok.c@far.test", "--local-interface",
+                               "127.0.0.2")[0],
+                 postfix.swaks("--from", LOGIN[0], "--to", "ok.c@far.test", "--tls", "--auth", "PLAIN", "--auth-user",
+                               LOGIN[0], "--auth-password", LOGIN[1], server=(host, port))[0]]
+        postfix.wait_idle()
+        return codes
+
+    with Postfix() as postfix, Posttrace(postfix) as posttrace:
+        service = f"{postfix.submission[0]}:{postfix.submission[1]}/inet"
+        postfix.postconf("-P", f"{service}/smtpd_relay_restrictions=permit_sasl_authenticated,reject")
+        before = files()
+        posttrace.attach()
+        t.ok(send() == [0, 0], "attached, mail goes through")
+        posttrace.wait_taken_in()
+        # the recorder looks at Postfix's configuration every few seconds
+        wait_for("the lists to be in the store", lambda: all(r["restriction"] for trace in posttrace.export()
+                                                             for r in trace["restrictions"]), 20, pause=0.2)
+        traces = {trace["sender"]: trace for trace in posttrace.export()}
+        for sender, name in (("a@from.test", "main"), (LOGIN[0], service.split("/")[0].replace(":", "_"))):
+            trace = traces.get(sender, {})
+            t.ok(trace.get("outcome") == "accepted" and all(trace["sources"][w] for w in ("milter", "policy", "maillog")),
+                 f"the mail of {sender} is traced by milter, policy service and log", trace)
+            first = "permit_mynetworks" if name == "main" else "permit_sasl_authenticated"
+            points = {(r["list"], r["position"], r["restriction"]) for r in trace.get("restrictions", ())}
+            t.ok(points == {("relay", 1, first)}, f"and reached the tracepoint of {name}, read against its list", points)
+        t.ok([r["outcome"] for r in traces["a@from.test"]["recipients"]] == ["accepted", "rejected"],
+             "a relay that was refused stays refused", traces["a@from.test"]["recipients"])
+        posttrace.run("detach")
+        t.ok(files() == before, "detach gives both files back byte for byte")
+        postfix.stop()
+        postfix.start()
+        log_before = len(postfix.read_log())
+        t.ok(send() == [0, 0] and "posttrace" not in postfix.read_log()[log_before:],
+             "mail goes on, and Postfix says nothing of us")
+        t.ok(not [x for x in posttrace.export() if x["sources"]["policy"] and x["id"] not in
+                  {trace["id"] for trace in traces.values()}], "no hook saw it")
+        t.same(posttrace.complaints(), [], "no sanitizer complains")
+
+
 def main(t):
     with tempfile.TemporaryDirectory(prefix="attach-test.") as root:
         os.chmod(root, 0o755)
@@ -317,6 +366,7 @@ def main(t):
         positions(t, root)
         refusals(t, root)
         instances(t, root)
+    mail(t)
     t.done()
 
 

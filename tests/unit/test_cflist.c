@@ -89,12 +89,26 @@ static void only_ours_is_taken_out(void **state)
 	}
 }
 
+static void restrictions_stand_one_a_line_with_their_argument(void **state)
+{
+	struct strbuf got = STRBUF_INIT;
+
+	(void)state;
+	cflist_restrictions(&got, SPAN(" permit_mynetworks,check_policy_service { inet:h:1, timeout=1s } warn_if_reject\n"
+				       "reject_rbl_client a.test, warn_if_reject reject_x sleep 1 hash:/t check_x"));
+	strbuf_addch(&got, '\0');
+	assert_string_equal(got.buf, "permit_mynetworks\ncheck_policy_service { inet:h:1, timeout=1s }\n"
+				     "warn_if_reject reject_rbl_client a.test\nwarn_if_reject reject_x\nsleep 1\nhash:/t\ncheck_x\n");
+	strbuf_fini(&got);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(a_list_falls_into_its_elements),
 	    cmocka_unit_test(an_element_goes_to_its_place),
 	    cmocka_unit_test(only_ours_is_taken_out),
+	    cmocka_unit_test(restrictions_stand_one_a_line_with_their_argument),
 	};
 
 	return RUN_UNIT_TESTS(tests);
