@@ -475,11 +475,14 @@ enum status attach_install(struct attach *attach, bool attached,
 		status = write_state(attach, err);
 	if (status != STATUS_OK)
 		return status;
-	for (; written < ATTACH_FILES && status == STATUS_OK; written++) {
+	while (written < ATTACH_FILES) {
 		struct attach_file *file = &attach->files[order[written]];
 
 		if (!span_eq(strbuf_span(&file->now), strbuf_span(&file->next)))
 			status = replace(file->path, strbuf_span(&file->next), &file->stat, err);
+		if (status != STATUS_OK)
+			break;
+		written++;
 	}
 	if (status == STATUS_OK)
 		status = check(attach, err);
@@ -495,7 +498,8 @@ enum status attach_install(struct attach *attach, bool attached,
 		struct attach_file *file = &attach->files[order[written]];
 		struct errinfo again = {""};
 
-		if (replace(file->path, strbuf_span(&file->now), &file->stat, &again) != STATUS_OK)
+		if (!span_eq(strbuf_span(&file->now), strbuf_span(&file->next)) &&
+		    replace(file->path, strbuf_span(&file->now), &file->stat, &again) != STATUS_OK)
 			return errinfo_set(err, STATUS_IO, "%s; and the old file is only in %s", again.text, file->backup);
 	}
 	if (attached && !attach->has_state) {

@@ -88,7 +88,8 @@ def main():
     say("To go on")
     print(f"""
   ./quickstart --keep      the same, and it stays up for mail of your own
-  your own Postfix         make -C build-quickstart install; README.md says how to attach it and how to take it out
+  your own Postfix         make -C build-quickstart install, start the daemons (README.md), then
+                           posttrace attach --dry-run; posttrace attach; and posttrace detach takes it out
   README.md                the rest
 
 All of this was removed again, but for ./build-quickstart and the packages. ({time.monotonic() - began:.0f} s)""")

@@ -20,6 +20,7 @@ from wait import wait_for  # noqa: E402
 
 POSTTRACE = os.path.join(os.environ.get("POSTTRACE_BUILD", os.path.join(TOP, "build")), "posttrace")
 
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 MASTER = "/usr/share/postfix/master.cf.dist"
 PLAIN = """\
 compatibility_level = 3.6
@@ -128,12 +129,12 @@ class Instance:
         done = subprocess.run(["postconf", "-c", self.dir, *args], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    def trace(self, *args):
+    def trace(self, *args, wrapper=()):
         """posttrace's exit code, output and errors."""
         env = dict(os.environ, POSTTRACE_DATADIR=os.path.join(TOP, "postfix-snippets"), LC_ALL="C.UTF-8")
         env.pop("MAIL_CONFIG", None)
         sockets = [f"-o{hook}_listen=unix:{self.queue}/posttrace/{hook}.sock" for hook in ("milter", "policy")]
-        done = subprocess.run([POSTTRACE, "-C", "/dev/null", "-c", self.dir, *sockets, *args], capture_output=True,
+        done = subprocess.run([*wrapper, POSTTRACE, "-C", "/dev/null", "-c", self.dir, *sockets, *args], capture_output=True,
                               text=True, env=env, stdin=subprocess.DEVNULL)
         return done.returncode, done.stdout, done.stderr
 
@@ -282,6 +283,24 @@ def refusals(t, root):
     os.close(fd)
     code, out, err = inst.trace("detach")
     t.ok(code == 0 and "nothing to do" in out, "detach where nothing is attached has nothing to do", code, out, err)
+    before = inst.read()
+    os.chmod(inst.path("main.cf"), 0o600)
+    code, out, err = inst.trace("attach", wrapper=NOBODY)
+    t.ok(code == 3 and "main.cf" in err and inst.read() == before, "a main.cf that we may not read: exit 3", code, err)
+    os.chmod(inst.path("main.cf"), 0o644)
+    code, out, err = inst.trace("attach", "--dry-run", wrapper=NOBODY)
+    t.ok(code == 0 and "+++" in out and inst.read() == before, "who may only read can have a --dry-run", code, out, err)
+    code, out, err = inst.trace("attach", wrapper=NOBODY)
+    t.ok(code == 3 and "can't write" in err and inst.read() == before and len(os.listdir(inst.dir)) == 2,
+         "a directory that we may not write: exit 3, nothing is left there", code, err, os.listdir(inst.dir))
+    inst = Instance(root, "half", CASES["submission overrides"][0], SUBMISSION)
+    before = inst.read()
+    # nothing can be renamed over a mount point: main.cf is replaced by then
+    mounted = ("unshare", "-m", "sh", "-c", f'mount --bind {inst.dir}/master.cf {inst.dir}/master.cf && exec "$@"', "sh")
+    code, out, err = inst.trace("attach", wrapper=mounted)
+    t.ok(code == 3 and "can't write" in err and "master.cf" in err and inst.read() == before
+         and not os.path.exists(inst.path("posttrace.attached")),
+         "master.cf can't be replaced: main.cf is put back as it was, exit 3", code, err, os.listdir(inst.dir))
     inst.dir += ".absent"
     code, out, err = inst.trace("attach")
     t.ok(code == 3, "no such directory: exit 3", code, err)
