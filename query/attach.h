@@ -78,7 +78,7 @@ enum status attach_install(struct attach *attach, bool attached,
 
 /* Addresses from the settings, attributes from postfix-snippets. */
 enum status attach_hooks(struct attach *attach, const struct config *config, struct errinfo *err) MUST_CHECK;
-/* Take every element of ours out of the copies. */
+/* Take every element of ours out of the copies (attach_out.c). */
 enum status attach_strip(struct attach *attach, struct errinfo *err) MUST_CHECK;
 /* Put the hooks into the copies and prove by postconf that nothing else changed its meaning. */
 enum status attach_apply(struct attach *attach, struct errinfo *err) MUST_CHECK;

@@ -1,4 +1,4 @@
-#include "query/attach.h"
+#include "query/attach_edit.h"
 
 #include <stdlib.h>
 
@@ -64,16 +64,16 @@ static unsigned is_ours(void *arg, struct span element, struct span next)
 	return 0;
 }
 
-static unsigned without_ours(struct attach *attach, struct strbuf *out, struct span list)
+unsigned attach_without_ours(struct attach *attach, struct strbuf *out, struct span list)
 {
 	strbuf_reset(out);
 	return cflist_remove(out, span_trim(list), is_ours, attach);
 }
 
-static bool holds_ours(struct attach *attach, struct span list)
+bool attach_holds_ours(struct attach *attach, struct span list)
 {
 	struct strbuf rest = STRBUF_INIT;
-	unsigned n = without_ours(attach, &rest, list);
+	unsigned n = attach_without_ours(attach, &rest, list);
 
 	strbuf_fini(&rest);
 	return n > 0;
@@ -93,7 +93,7 @@ static void add_quoted(struct strbuf *out, const char *word)
 }
 
 /* postconf MODE TEXT on the copies; noted as the admin would type it. */
-static enum status edit(struct attach *attach, const char *mode, const char *text, struct errinfo *err)
+enum status attach_postconf(struct attach *attach, const char *mode, const char *text, struct errinfo *err)
 {
 	const char *args[] = {mode, text, NULL};
 	struct strbuf out = STRBUF_INIT;
@@ -107,19 +107,19 @@ static enum status edit(struct attach *attach, const char *mode, const char *tex
 	return status;
 }
 
-static enum status edit_value(struct attach *attach, const char *mode, const char *service, const char *name,
+enum status attach_set_value(struct attach *attach, const char *mode, const char *service, const char *name,
     const char *value, struct errinfo *err)
 {
 	struct strbuf text = STRBUF_INIT;
 	enum status status;
 
 	strbuf_addf(&text, service ? "%s/%s=%s" : "%s%s = %s", service ? service : "", name, value);
-	status = text.failed ? errinfo_set(err, STATUS_NOMEM, "out of memory") : edit(attach, mode, text.buf, err);
+	status = text.failed ? errinfo_set(err, STATUS_NOMEM, "out of memory") : attach_postconf(attach, mode, text.buf, err);
 	strbuf_fini(&text);
 	return status;
 }
 
-static void note_change(struct attach *attach, const char *file, const char *service, const char *name,
+void attach_note_change(struct attach *attach, const char *file, const char *service, const char *name,
     const struct span *before, const char *after)
 {
 	struct json_object *change = json_object_new_object();
@@ -137,7 +137,7 @@ static void note_change(struct attach *attach, const char *file, const char *ser
 
 /* --- what stands in the copies --- */
 
-static enum status run_for(
+enum status attach_ask(
     const char *dir, const char *mode, struct strbuf *out, struct errinfo *err)
 {
 	const char *args[] = {mode, NULL};
@@ -195,7 +195,8 @@ static void make_milter(struct attach *attach, struct strbuf *out)
 	strbuf_addf(out, "{ %s%s }", attach->milter.buf, attach->milter_attributes.buf);
 }
 
-/* The list is named by the digest of its text with all parameters expanded, so that an old trace is read against the list as it was then. */
+/* The list is named by the digest of its text with all parameters expanded, so that an old trace is read against the list
+ * as it was then. */
 static void make_tracepoint(struct attach *attach, const char *service, struct span list, struct strbuf *out)
 {
 	struct tracepoint point = {.list = SPAN("relay"), .position = 1};
@@ -236,8 +237,8 @@ static enum status prove(struct attach *attach, const char *what, const struct s
 	struct strbuf rest = STRBUF_INIT, old = STRBUF_INIT;
 	enum status status = STATUS_OK;
 
-	without_ours(attach, &old, strbuf_span(before));
-	if (!without_ours(attach, &rest, after) || !span_eq(span_trim(strbuf_span(&rest)), span_trim(strbuf_span(&old))))
+	attach_without_ours(attach, &old, strbuf_span(before));
+	if (!attach_without_ours(attach, &rest, after) || !span_eq(span_trim(strbuf_span(&rest)), span_trim(strbuf_span(&old))))
 		status = errinfo_set(err, STATUS_INVALID,
 		    "%s would not mean the same behind our hook; nothing was changed. Expanded it was \"%.200s\"", what,
 		    before->buf);
@@ -255,18 +256,18 @@ static enum status apply_main(struct attach *attach, const struct hook *hook, st
 	if (status == STATUS_OK)
 		status = postconf_get(attach->work, "-xh", hook->name, &was, err);
 	if (status == STATUS_OK)
-		status = run_for(attach->work, "-n", &set, err);
+		status = attach_ask(attach->work, "-n", &set, err);
 	if (status != STATUS_OK)
 		goto out;
-	if (hook->is_milter && holds_ours(attach, strbuf_span(&was))) {
+	if (hook->is_milter && attach_holds_ours(attach, strbuf_span(&was))) {
 		strbuf_addf(&attach->notes, "main.cf: %s = %s has our milter through what it refers to\n", hook->name, list.buf);
 		goto out;
 	}
 	old = strbuf_span(&list);
 	make_list(attach, hook, "main", old, &was, &next);
-	note_change(attach, "main.cf", NULL, hook->name,
+	attach_note_change(attach, "main.cf", NULL, hook->name,
 	    postconf_find(strbuf_span(&set), hook->name, &given) == STATUS_OK ? &old : NULL, next.buf);
-	status = edit_value(attach, "-e", NULL, hook->name, next.buf, err);
+	status = attach_set_value(attach, "-e", NULL, hook->name, next.buf, err);
 	if (status == STATUS_OK)
 		status = postconf_get(attach->work, "-xh", hook->name, &is, err);
 	if (status == STATUS_OK)
@@ -282,10 +283,11 @@ out:
 
 /* posttrace_SERVICE_SUFFIX, or with a number behind it when that is taken. */
 static enum status parameter_name(
-    struct attach *attach, const struct service *service, const struct hook *hook, char *out, size_t cap, struct errinfo *err)
+    struct attach *attach, const struct service *service, const struct hook *hook, char *out, size_t cap,
+    struct errinfo *err)
 {
 	struct strbuf set = STRBUF_INIT;
-	enum status status = run_for(attach->work, "-n", &set, err);
+	enum status status = attach_ask(attach->work, "-n", &set, err);
 	struct span value;
 	char word[200];
 
@@ -307,13 +309,13 @@ static enum status apply_override(struct attach *attach, const struct service *s
 	struct strbuf was = STRBUF_INIT, next = STRBUF_INIT, is = STRBUF_INIT, expanded = STRBUF_INIT;
 	char parameter[300], reference[310], what[600];
 	struct span value = {NULL, 0};
-	enum status status = run_for(attach->work, "-Px", &expanded, err);
+	enum status status = attach_ask(attach->work, "-Px", &expanded, err);
 
 	if (status != STATUS_OK)
 		goto out;
 	if (find_override(strbuf_span(&expanded), service->id, hook->name, &value) == STATUS_OK)
 		strbuf_addspan(&was, value);
-	if (hook->is_milter && holds_ours(attach, value)) {
+	if (hook->is_milter && attach_holds_ours(attach, value)) {
 		strbuf_addf(&attach->notes, "master.cf: %s: %s=%.*s has our milter through what it refers to\n", service->id,
 		    hook->name, (int)list.len, list.ptr);
 		goto out;
@@ -323,13 +325,13 @@ static enum status apply_override(struct attach *attach, const struct service *s
 		goto out;
 	make_list(attach, hook, service->name, list, &was, &next);
 	snprintf(reference, sizeof(reference), "$%s", parameter);
-	note_change(attach, "main.cf", NULL, parameter, NULL, next.buf);
-	note_change(attach, "master.cf", service->id, hook->name, &list, reference);
-	status = edit_value(attach, "-e", NULL, parameter, next.buf, err);
+	attach_note_change(attach, "main.cf", NULL, parameter, NULL, next.buf);
+	attach_note_change(attach, "master.cf", service->id, hook->name, &list, reference);
+	status = attach_set_value(attach, "-e", NULL, parameter, next.buf, err);
 	if (status == STATUS_OK)
-		status = edit_value(attach, "-P", service->id, hook->name, reference, err);
+		status = attach_set_value(attach, "-P", service->id, hook->name, reference, err);
 	if (status == STATUS_OK)
-		status = run_for(attach->work, "-Px", &is, err);
+		status = attach_ask(attach->work, "-Px", &is, err);
 	if (status == STATUS_OK) {
 		snprintf(what, sizeof(what), "%s of service %s", hook->name, service->id);
 		value.len = 0;
@@ -388,9 +390,9 @@ enum status attach_apply(struct attach *attach, struct errinfo *err)
 	for (size_t i = 0; i < N_HOOKS && status == STATUS_OK; i++)
 		status = apply_main(attach, &hooks[i], err);
 	if (status == STATUS_OK)
-		status = run_for(attach->work, "-F", &services, err);
+		status = attach_ask(attach->work, "-F", &services, err);
 	if (status == STATUS_OK)
-		status = run_for(attach->work, "-P", &overrides, err);
+		status = attach_ask(attach->work, "-P", &overrides, err);
 	rest = strbuf_span(&services);
 	while (status == STATUS_OK && next_service(&rest, &service)) {
 		note_chroot(attach, &service);
@@ -399,227 +401,6 @@ enum status attach_apply(struct attach *attach, struct errinfo *err)
 	strbuf_fini(&services);
 	strbuf_fini(&overrides);
 	return status;
-}
-
-/* --- out --- */
-
-/* Is it "$posttrace_…" or "${posttrace_…}" at the start of text? Its name, and its length with the dollar. */
-static size_t reference_to_ours(struct span text, struct span *name)
-{
-	size_t skip = span_starts(text, SPAN("${posttrace_")) ? 2 : span_starts(text, SPAN("$posttrace_")) ? 1 : 0, len = skip;
-
-	if (!skip)
-		return 0;
-	while (len < text.len && (text.ptr[len] == '_' || (text.ptr[len] >= '0' && text.ptr[len] <= '9') ||
-				     (text.ptr[len] >= 'a' && text.ptr[len] <= 'z') ||
-				     (text.ptr[len] >= 'A' && text.ptr[len] <= 'Z')))
-		len++;
-	*name = span_make(text.ptr + skip, len - skip);
-	if (skip == 1)
-		return len;
-	return len < text.len && text.ptr[len] == '}' ? len + 1 : 0;
-}
-
-/* The override with each reference to a parameter of ours replaced by that parameter's list without our elements. */
-static bool resolve(struct attach *attach, struct span set, struct span value, struct strbuf *out)
-{
-	bool changed = false;
-
-	while (value.len) {
-		struct span name, list;
-		size_t len = reference_to_ours(value, &name);
-		char key[300];
-
-		snprintf(key, sizeof(key), "%.*s", len ? (int)name.len : 0, len ? name.ptr : "");
-		if (len && name.len < sizeof(key) && postconf_find(set, key, &list) == STATUS_OK && holds_ours(attach, list)) {
-			struct strbuf rest = STRBUF_INIT;
-
-			without_ours(attach, &rest, list);
-			strbuf_addspan(out, strbuf_span(&rest));
-			strbuf_fini(&rest);
-			value = span_skip(value, len);
-			changed = true;
-		} else {
-			strbuf_addch(out, *value.ptr);
-			value = span_skip(value, 1);
-		}
-	}
-	return changed;
-}
-
-/* postconf -P refuses a value with spaces: then the whole service is written, with the value in braces. */
-static enum status put_override(
-    struct attach *attach, const char *id, const char *name, struct span old, const char *value, struct errinfo *err)
-{
-	const char *args[] = {"-M", id, NULL};
-	struct strbuf line = STRBUF_INIT, search = STRBUF_INIT, next = STRBUF_INIT;
-	enum status status;
-	const char *at;
-
-	if (!strpbrk(value, " \t\r\n"))
-		return edit_value(attach, "-P", id, name, value, err);
-	status = postconf_run(attach->work, args, &line, err);
-	if (status != STATUS_OK)
-		goto out;
-	strbuf_addf(&search, " -o %s=%.*s", name, (int)old.len, old.ptr);
-	at = span_find(strbuf_span(&line), strbuf_span(&search));
-	if (!at) {
-		status = errinfo_set(err, STATUS_INVALID, "can't find \"-o %s=%.*s\" of %s in master.cf", name, (int)old.len,
-		    old.ptr, id);
-		goto out;
-	}
-	strbuf_addf(&next, "%s=", id);
-	strbuf_add(&next, line.buf, (size_t)(at - line.buf));
-	strbuf_addf(&next, " -o { %s = %s }", name, value);
-	strbuf_addspan(&next, span_trim(span_skip(strbuf_span(&line), (size_t)(at - line.buf) + search.len)).len
-				  ? span_skip(strbuf_span(&line), (size_t)(at - line.buf) + search.len)
-				  : SPAN(""));
-	while (next.len && next.buf[next.len - 1] == '\n')
-		strbuf_setlen(&next, next.len - 1);
-	status = edit(attach, "-Me", next.buf, err);
-out:
-	strbuf_fini(&line);
-	strbuf_fini(&search);
-	strbuf_fini(&next);
-	return status;
-}
-
-static enum status strip_master(struct attach *attach, struct span set, struct errinfo *err)
-{
-	struct strbuf overrides = STRBUF_INIT;
-	enum status status = run_for(attach->work, "-P", &overrides, err);
-	struct span rest = strbuf_span(&overrides), line;
-
-	while (status == STATUS_OK && span_cut(&rest, '\n', &line)) {
-		struct strbuf next = STRBUF_INIT;
-		char key[500], *slash;
-		const char *equals = span_find(line, SPAN(" ="));
-		struct span value;
-
-		if (equals && (size_t)(equals - line.ptr) < sizeof(key)) {
-			memcpy(key, line.ptr, (size_t)(equals - line.ptr));
-			key[equals - line.ptr] = '\0';
-			value = span_trim(span_skip(line, strlen(key) + 2));
-			slash = strrchr(key, '/');
-			if (slash && resolve(attach, set, value, &next)) {
-				*slash = '\0';
-				status = put_override(attach, key, slash + 1, value, next.buf, err);
-				if (status == STATUS_OK)
-					note_change(attach, "master.cf", key, slash + 1, &value, next.buf);
-			}
-		}
-		strbuf_fini(&next);
-	}
-	strbuf_fini(&overrides);
-	return status;
-}
-
-struct lookup {
-	const char *name;
-	bool found;
-};
-
-static bool look_for(void *arg, struct span name, struct span value, unsigned line)
-{
-	struct lookup *lookup = arg;
-
-	(void)value;
-	(void)line;
-	lookup->found = span_is(name, lookup->name);
-	return !lookup->found;
-}
-
-/* Was the parameter in main.cf before us? Without a state: it was, unless what is left is the default. */
-static enum status was_set(struct attach *attach, const char *name, struct span rest, bool *out, struct errinfo *err)
-{
-	struct lookup lookup = {name, false};
-	struct strbuf value = STRBUF_INIT;
-	enum status status = STATUS_OK;
-
-	if (attach->has_state) {
-		config_each_line(strbuf_span(&attach->files[ATTACH_MAIN].before), look_for, &lookup);
-		*out = lookup.found;
-	} else {
-		status = postconf_get(attach->work, "-dh", name, &value, err);
-		*out = !span_eq(span_trim(strbuf_span(&value)), rest);
-	}
-	if (attach->has_state && !*out) {
-		/* ours to begin with, but somebody may have added to it */
-		status = postconf_get(attach->work, "-dh", name, &value, err);
-		*out = !span_eq(span_trim(strbuf_span(&value)), rest);
-	}
-	strbuf_fini(&value);
-	return status;
-}
-
-struct leftover {
-	struct attach *attach;
-	char name[300];
-};
-
-static bool look_for_leftover(void *arg, struct span name, struct span value, unsigned line)
-{
-	struct leftover *leftover = arg;
-
-	(void)line;
-	if (!span_starts(name, SPAN("posttrace_")) || name.len >= sizeof(leftover->name) || !holds_ours(leftover->attach, value))
-		return true;
-	memcpy(leftover->name, name.ptr, name.len);
-	leftover->name[name.len] = '\0';
-	return false;
-}
-
-/* Parameters of ours that nothing refers to any more; postconf does not list these. */
-static enum status strip_unused(struct attach *attach, struct errinfo *err)
-{
-	struct leftover leftover = {.attach = attach};
-	struct strbuf text = STRBUF_INIT;
-	enum status status;
-
-	do {
-		*leftover.name = '\0';
-		status = attach_read_copy(attach, ATTACH_MAIN, &text, err);
-		if (status == STATUS_OK)
-			config_each_line(strbuf_span(&text), look_for_leftover, &leftover);
-		if (status == STATUS_OK && *leftover.name) {
-			status = edit(attach, "-X", leftover.name, err);
-			note_change(attach, "main.cf", NULL, leftover.name, NULL, "");
-		}
-	} while (status == STATUS_OK && *leftover.name);
-	strbuf_fini(&text);
-	return status;
-}
-
-enum status attach_strip(struct attach *attach, struct errinfo *err)
-{
-	struct strbuf set = STRBUF_INIT;
-	enum status status = run_for(attach->work, "-n", &set, err);
-	struct span rest = strbuf_span(&set), line;
-
-	if (status == STATUS_OK)
-		status = strip_master(attach, strbuf_span(&set), err);
-	while (status == STATUS_OK && span_cut(&rest, '\n', &line)) {
-		struct strbuf next = STRBUF_INIT;
-		const char *equals = span_find(line, SPAN(" ="));
-		struct span name = span_head(line, equals ? (size_t)(equals - line.ptr) : 0), value;
-		char key[300];
-		bool keep = false;
-
-		value = span_trim(span_skip(line, name.len + 2));
-		if (name.len && name.len < sizeof(key) && without_ours(attach, &next, value)) {
-			memcpy(key, name.ptr, name.len);
-			key[name.len] = '\0';
-			if (!span_starts(name, SPAN("posttrace_")))
-				status = was_set(attach, key, span_trim(strbuf_span(&next)), &keep, err);
-			if (status == STATUS_OK)
-				status = keep ? edit_value(attach, "-e", NULL, key, next.buf, err) : edit(attach, "-X", key, err);
-			if (status == STATUS_OK)
-				note_change(attach, "main.cf", NULL, key, &value, keep ? next.buf : "");
-		}
-		strbuf_fini(&next);
-	}
-	strbuf_fini(&set);
-	return status == STATUS_OK ? strip_unused(attach, err) : status;
 }
 
 /* --- afterwards --- */
@@ -631,12 +412,12 @@ static enum status check(struct attach *attach, bool in, struct errinfo *err)
 
 	for (size_t i = 0; i < N_HOOKS && status == STATUS_OK; i++) {
 		status = postconf_get(attach->dir, "-xh", hooks[i].name, &text, err);
-		if (status == STATUS_OK && holds_ours(attach, strbuf_span(&text)) != in)
+		if (status == STATUS_OK && attach_holds_ours(attach, strbuf_span(&text)) != in)
 			status = errinfo_set(err, STATUS_INVALID, "postconf says %s = %.300s: put back as it was", hooks[i].name,
 			    text.buf);
 	}
 	if (status == STATUS_OK)
-		status = run_for(attach->dir, "-Px", &text, err);
+		status = attach_ask(attach->dir, "-Px", &text, err);
 	strbuf_fini(&text);
 	return status;
 }

@@ -1,7 +1,7 @@
 bin_PROGRAMS += posttrace
 posttrace_SOURCES = \
 	%D%/main.c %D%/cmd.h \
-	%D%/attach.h %D%/attach_edit.c %D%/attach_files.c %D%/attach_hooks.c \
+	%D%/attach.h %D%/attach_edit.c %D%/attach_edit.h %D%/attach_out.c %D%/attach_files.c %D%/attach_hooks.c \
 	%D%/attach_run.h %D%/attach_run.c \
 	%D%/cmd_attach.c \
 	%D%/cmd_detach.c \
