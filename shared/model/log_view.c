@@ -9,6 +9,8 @@
 /* How far the clocks of two witnesses of one moment may be apart: on a loaded machine either may be late. */
 #define SLACK_US    (2 * US_PER_SEC)
 #define COARSE_US   US_PER_SEC
+/* smtpd tells the milter first, then the log: that may be in the next second. */
+#define BEFORE_US   (US_PER_SEC / 10)
 /* After the end of a view: how long its session may take to be closed by the milter, and how long to look for it. */
 #define SETTLE_US   (US_PER_SEC / 2)
 #define GIVE_UP_US  (3 * US_PER_SEC)
@@ -265,16 +267,16 @@ static struct counts count_session(const struct session *s)
 /* "mail=1 rcpt=1/2": command counts of the disconnect line, accepted/all. */
 static void read_count(struct span text, const char *word, unsigned *ok, unsigned *all)
 {
-	const char *at = span_find(text, span_of(word));
+	size_t len = strlen(word), at = 0, left;
 	char digits[32] = "";
-	size_t left;
 
 	*ok = *all = 0;
-	if (!at)
+	while (at + len <= text.len && (memcmp(text.ptr + at, word, len) != 0 || (at && text.ptr[at - 1] != ' ')))
+		at++;
+	if (at + len > text.len)
 		return;
-	at += strlen(word);
-	left = (size_t)(text.ptr + text.len - at);
-	memcpy(digits, at, left < sizeof(digits) - 1 ? left : sizeof(digits) - 1);
+	left = text.len - at - len;
+	memcpy(digits, text.ptr + at + len, left < sizeof(digits) - 1 ? left : sizeof(digits) - 1);
 	if (sscanf(digits, "%u/%u", ok, all) == 1)
 		*all = *ok;
 }
@@ -285,13 +287,13 @@ static struct counts count_view(const struct log_view *view, const Event *end)
 	struct counts n = {0};
 	unsigned ok, all;
 
-	read_count(text, " mail=", &n.mail, &all);
-	read_count(text, " rcpt=", &n.rcpt_ok, &n.rcpt);
-	read_count(text, " helo=", &ok, &all);
+	read_count(text, "mail=", &n.mail, &all);
+	read_count(text, "rcpt=", &n.rcpt_ok, &n.rcpt);
+	read_count(text, "helo=", &ok, &all);
 	n.helo = ok;
-	read_count(text, " ehlo=", &ok, &all);
+	read_count(text, "ehlo=", &ok, &all);
 	n.helo = n.helo || ok;
-	read_count(text, " starttls=", &ok, &all);
+	read_count(text, "starttls=", &ok, &all);
 	n.tls = ok;
 	for (size_t i = 0; i < view->n_pending; i++)
 		n.queued += view->pending[i]->type == POSTTRACE__EVENT_TYPE__TX_QUEUED;
@@ -314,9 +316,14 @@ static bool queue_ids_stand_in(const struct log_view *view, const struct session
 	return true;
 }
 
-static int64_t apart(int64_t a, int64_t b)
+/* How far the hooks' time of a moment is from the log's. Within its second a coarse stamp says nothing more: of equals the
+ * oldest is taken, as the log keeps their order. Always the nearest to a late stamp would leave the first ones over. */
+static int64_t apart(const struct log_view *view, int64_t hook_us, int64_t log_us)
 {
-	return a > b ? a - b : b - a;
+	int64_t from = view->coarse ? log_us - log_us % US_PER_SEC - BEFORE_US : log_us;
+	int64_t until = view->coarse ? from + BEFORE_US + US_PER_SEC : log_us;
+
+	return hook_us < from ? from - hook_us : hook_us > until ? hook_us - until : 0;
 }
 
 /* How far from fitting: -1 not at all, otherwise the less the better. */
@@ -341,9 +348,9 @@ static int64_t misfit(const struct log_view *view, const struct counts *want, co
 	} else if (n.mail > want->mail || n.rcpt > want->rcpt || (n.mail < want->mail && !same_process && !s->cut_sources)) {
 		return -1; /* half seen: the policy service is not asked about every recipient */
 	}
-	sum = apart(s->begun_us, view->connect_us);
+	sum = apart(view, s->begun_us, view->connect_us);
 	if (s->closed_us)
-		sum += apart(s->closed_us, view->ended_us);
+		sum += apart(view, s->closed_us, view->ended_us);
 	odd += (n.helo != want->helo) + (n.tls != want->tls);
 	return same_process ? sum / 16 : sum + 2 * SLACK_US * odd;
 }

@@ -101,14 +101,13 @@ def check_whole(tap, label, sessions, log, export):
 def check_log(tap, label, log, export):
     """The two sentences of the log alone: each client= once with its recipients, each reject line once."""
     ids = Counter(t["queue_id"] for t in export if t["queue_id"])
-    clients = {m.queue_id for m in log.clients()}
-    same(tap, (i for i, n in ids.items() for _ in range(n) if i in clients), clients,
+    clients = Counter(m.queue_id for m in log.clients())  # more than once: Postfix uses its short queue ids again
+    same(tap, (i for i, n in ids.items() for _ in range(n) if i in clients), clients.elements(),
          f"{label}: each client= queue id is in exactly one transaction")
-    by_id = {t["queue_id"]: t for t in export if t["queue_id"]}
-    same(tap, ((i, len([r for r in by_id[i]["recipients"] if r["outcome"] == "accepted"])) for i in clients if i in by_id),
-         ((m.queue_id, m.nrcpt if m.active else len([r for r in by_id[m.queue_id]["recipients"] if r["outcome"] == "accepted"]))
-          for m in log.clients() if m.queue_id in by_id),
-         f"{label}: as many accepted recipients as qmgr counted")
+    counted = Counter((m.queue_id, m.nrcpt) for m in log.clients() if m.active)
+    traced = Counter((t["queue_id"], len([r for r in t["recipients"] if r["outcome"] == "accepted"])) for t in export)
+    tap.ok(counted and not counted - traced, f"{label}: as many accepted recipients as qmgr counted ({counted.total()})",
+           *[f"{i}: {n}" for i, n in (counted - traced)][:5])
     same(tap, ((t["client"]["address"], t["client"]["helo"], t["sender"], r["address"], r["code"], r["dsn"], r["text"])
                for t in export for r in t["recipients"] if r["outcome"] in ("rejected", "deferred") and not at_end(t, r)),
          ((j["session"].address, j["helo"], j["sender"], j["recipient"], int(j["code"]), j["dsn"], j["text"])
