@@ -30,8 +30,10 @@ libposttrace_a_SOURCES = \
 	%D%/postfix/postconf.c %D%/postfix/postconf.h \
 	%D%/postfix/child.c %D%/postfix/child.h \
 	%D%/store/store.c %D%/store/store.h \
+	%D%/store/store_dictionary.c \
 	%D%/store/store_key.c %D%/store/store_key.h \
 	%D%/store/store_private.h \
+	%D%/store/store_record.c \
 	%D%/store/store_scan.c \
 	%D%/store/store_upkeep.c \
 	%D%/model/smtp_event.c %D%/model/smtp_event.h

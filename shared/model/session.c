@@ -242,7 +242,10 @@ bool tx_same_sender(const struct tx *tx, const Event *e)
 void session_told(struct correlate *c, struct tx *tx, const Event *e, long recipient)
 {
 	tx->rec.sources |= 1u << e->source;
-	tx_step(tx, e->type, e->source, (int64_t)e->at_us, recipient);
+	if (e->type == POSTTRACE__EVENT_TYPE__TRACEPOINT) /* its time stands with the hit */
+		tx->last_us = (int64_t)e->at_us > tx->last_us ? (int64_t)e->at_us : tx->last_us;
+	else
+		tx_step(tx, e->type, e->source, (int64_t)e->at_us, recipient);
 	copy_link(tx, tx->session);
 	tx_settle(tx);
 	session_mark(c, tx);

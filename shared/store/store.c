@@ -96,23 +96,24 @@ static enum status check_schema(struct store *store, bool fresh, struct errinfo 
 	uint8_t schema[4];
 	MDB_val key = {6, (void *)(uintptr_t)"schema"}, value;
 	int rc = mdb_get(store->txn, store->db[DB_META], &key, &value);
-	uint64_t found;
+	uint64_t found = 0;
 
-	if (rc == MDB_NOTFOUND && store->writer && fresh) {
-		store_put_be(schema, STORE_SCHEMA, 4);
-		value = (MDB_val){4, schema};
-		rc = mdb_put(store->txn, store->db[DB_META], &key, &value, 0);
-		return store_fault(err, store, "schema", rc);
-	}
-	if (rc != 0 || value.mv_size != 4)
+	if (rc == 0 && value.mv_size == 4)
+		found = store_get_be(value.mv_data, 4);
+	else if (rc != MDB_NOTFOUND || !store->writer || !fresh)
 		return errinfo_set(err, STATUS_INVALID, "store %s holds no schema version: it is not a store of posttrace",
 		    store->directory);
-	found = store_get_be(value.mv_data, 4);
 	if (found > STORE_SCHEMA)
 		return errinfo_set(err, STATUS_VERSION,
 		    "store %s was written by a newer posttrace (schema %llu; this program knows up to %d): install that version",
 		    store->directory, (unsigned long long)found, STORE_SCHEMA);
-	return STATUS_OK;
+	if (!store->writer || found == STORE_SCHEMA)
+		return STATUS_OK;
+	/* A record says its own version, so an older store needs no more than this: an older program must not read on. */
+	store_put_be(schema, STORE_SCHEMA, 4);
+	value = (MDB_val){4, schema};
+	rc = mdb_put(store->txn, store->db[DB_META], &key, &value, 0);
+	return store_fault(err, store, "schema", rc);
 }
 
 static enum status open_dbs(struct store *store, struct errinfo *err)
@@ -159,6 +160,7 @@ enum status store_open(
 	store->writer = mode == STORE_WRITE;
 	store->size_limit = settings->size_limit;
 	strbuf_init(&store->packed);
+	strbuf_init(&store->plain);
 	arena_init(&store->scratch, SCRATCH_BYTES);
 	store->directory = strdup(settings->directory);
 	if (!store->directory) {
@@ -224,6 +226,8 @@ void store_close(struct store *store)
 	if (store->lock_fd >= 0)
 		close(store->lock_fd);
 	strbuf_fini(&store->packed);
+	strbuf_fini(&store->plain);
+	store_squeeze_free(store->squeeze);
 	arena_fini(&store->scratch);
 	free(store->directory);
 	free(store);
@@ -287,160 +291,6 @@ enum status store_need_txn(struct store *store, bool *own, struct errinfo *err)
 	return *own ? store_read_begin(store, err) : STATUS_OK;
 }
 
-/* --- records ----------------------------------------------------------- */
-
-static MDB_val id_key(uint8_t buf[8], uint64_t id)
-{
-	store_put_be(buf, id, 8);
-	return (MDB_val){8, buf};
-}
-
-enum status store_decode(MDB_val value, struct arena *arena, Transaction **out)
-{
-	const uint8_t *p = value.mv_data;
-
-	if (value.mv_size < RECORD_HEADER || p[0] != STORE_SCHEMA)
-		return STATUS_INVALID;
-	*out = posttrace__transaction__unpack(&arena->allocator, value.mv_size - RECORD_HEADER, p + RECORD_HEADER);
-	return *out ? STATUS_OK : STATUS_INVALID;
-}
-
-/* The index keys of the record that is there now; none when there is no record. */
-static enum status present_keys(struct store *store, uint64_t id, struct store_keys *keys)
-{
-	uint8_t buf[8];
-	MDB_val key = id_key(buf, id), value;
-	Transaction *old;
-	enum status status;
-
-	*keys = (struct store_keys){NULL, 0};
-	if (mdb_get(store->txn, store->db[DB_TX], &key, &value) != 0)
-		return STATUS_ABSENT;
-	arena_reset(&store->scratch);
-	status = store_decode(value, &store->scratch, &old);
-	return status == STATUS_OK ? store_keys_of(old, keys) : status;
-}
-
-static int index_put(struct store *store, const struct store_key *k, bool add)
-{
-	MDB_val key = {k->len, (void *)(uintptr_t)k->bytes}, value = {0, NULL};
-	int rc;
-
-	if (add)
-		return mdb_put(store->txn, store->db[DB_INDEX], &key, &value, 0);
-	rc = mdb_del(store->txn, store->db[DB_INDEX], &key, NULL);
-	return rc == MDB_NOTFOUND ? 0 : rc;
-}
-
-/* Make the index say now what it said before: both sorted, so one walk finds the difference. */
-static int change_index(struct store *store, const struct store_keys *before, const struct store_keys *now)
-{
-	size_t b = 0, n = 0;
-	int rc = 0;
-
-	while (rc == 0 && (b < before->n || n < now->n)) {
-		int order = b == before->n ? 1 : n == now->n ? -1 : store_key_compare(&before->keys[b], &now->keys[n]);
-
-		if (order < 0) {
-			rc = index_put(store, &before->keys[b++], false);
-		} else if (order > 0) {
-			rc = index_put(store, &now->keys[n++], true);
-		} else {
-			b++;
-			n++;
-		}
-	}
-	return rc;
-}
-
-enum status store_put(struct store *store, const Transaction *tx, struct errinfo *err)
-{
-	struct store_keys before = {NULL, 0}, now = {NULL, 0};
-	uint8_t buf[8], header[RECORD_HEADER] = {STORE_SCHEMA};
-	size_t size = posttrace__transaction__get_packed_size(tx);
-	MDB_val key = id_key(buf, tx->id), value;
-	enum status status;
-	int rc;
-
-	status = present_keys(store, tx->id, &before);
-	if (status != STATUS_OK && status != STATUS_ABSENT && status != STATUS_INVALID)
-		return errinfo_set(err, status, "store %s: can't read a record: %s", store->directory, status_word(status));
-	header[1] = tx->done ? 1 : 0;
-	header[2] = (uint8_t)tx->outcome;
-	store_put_be(header + 4, tx->cause, 2);
-	strbuf_reset(&store->packed);
-	strbuf_add(&store->packed, header, sizeof(header));
-	if (!strbuf_grow(&store->packed, size) || store_keys_of(tx, &now) != STATUS_OK) {
-		store_keys_free(&before);
-		return errinfo_set(err, STATUS_NOMEM, "out of memory for a record of %zu bytes", size);
-	}
-	posttrace__transaction__pack(tx, (uint8_t *)store->packed.buf + store->packed.len);
-	value = (MDB_val){store->packed.len + size, store->packed.buf};
-	rc = mdb_put(store->txn, store->db[DB_TX], &key, &value, 0);
-	if (rc == 0)
-		rc = change_index(store, &before, &now);
-	store_keys_free(&before);
-	store_keys_free(&now);
-	return store_fault(err, store, "can't write a record", rc);
-}
-
-enum status store_delete(struct store *store, uint64_t id, struct errinfo *err)
-{
-	struct store_keys before, none = {NULL, 0};
-	uint8_t buf[8];
-	MDB_val key = id_key(buf, id);
-	enum status status = present_keys(store, id, &before);
-	int rc;
-
-	if (status == STATUS_ABSENT)
-		return status;
-	rc = change_index(store, &before, &none);
-	store_keys_free(&before);
-	if (rc == 0)
-		rc = mdb_del(store->txn, store->db[DB_TX], &key, NULL);
-	return store_fault(err, store, "can't delete a record", rc);
-}
-
-enum status store_free_id(struct store *store, int64_t at_us, uint64_t *id, struct errinfo *err)
-{
-	uint8_t buf[8];
-	MDB_val key, value;
-	uint64_t want = at_us > 0 ? (uint64_t)at_us : 1;
-	int rc;
-
-	do {
-		key = id_key(buf, want);
-		rc = mdb_get(store->txn, store->db[DB_TX], &key, &value);
-		if (rc == 0)
-			want++;
-	} while (rc == 0);
-	if (rc != MDB_NOTFOUND)
-		return store_fault(err, store, "can't look for a free id", rc);
-	*id = want;
-	return STATUS_OK;
-}
-
-enum status store_get(struct store *store, uint64_t id, struct arena *arena, Transaction **out, struct errinfo *err)
-{
-	uint8_t buf[8];
-	MDB_val key = id_key(buf, id), value;
-	enum status status;
-	bool own;
-	int rc;
-
-	status = store_need_txn(store, &own, err);
-	if (status != STATUS_OK)
-		return status;
-	rc = mdb_get(store->txn, store->db[DB_TX], &key, &value);
-	status = store_fault(err, store, "can't read a record", rc);
-	if (status == STATUS_OK && store_decode(value, arena, out) != STATUS_OK)
-		status = errinfo_set(err, STATUS_INVALID, "store %s: record %llu is damaged: run \"posttrace store verify\"",
-		    store->directory, (unsigned long long)id);
-	if (own)
-		store_read_end(store);
-	return status;
-}
-
 /* --- small things ------------------------------------------------------- */
 
 static enum status put_span(
@@ -497,14 +347,14 @@ enum status store_put_open(struct store *store, uint64_t key, struct span state,
 {
 	uint8_t buf[8];
 
-	return put_span(store, DB_OPEN, id_key(buf, key), state, err);
+	return put_span(store, DB_OPEN, store_id_key(buf, key), state, err);
 }
 
 enum status store_put_list(struct store *store, uint64_t digest, struct span text, struct errinfo *err)
 {
 	uint8_t buf[8];
 
-	return put_span(store, DB_LIST, id_key(buf, digest), text, err);
+	return put_span(store, DB_LIST, store_id_key(buf, digest), text, err);
 }
 
 enum status store_get_list(
@@ -512,7 +362,7 @@ enum status store_get_list(
 {
 	uint8_t buf[8];
 
-	return get_span(store, DB_LIST, id_key(buf, digest), arena, out, err);
+	return get_span(store, DB_LIST, store_id_key(buf, digest), arena, out, err);
 }
 
 enum status store_put_gap(struct store *store, const Posttrace__Gap *gap, struct errinfo *err)
@@ -536,7 +386,7 @@ enum status store_put_gap(struct store *store, const Posttrace__Gap *gap, struct
 enum status store_put_configuration(struct store *store, const Posttrace__Configuration *conf, struct errinfo *err)
 {
 	uint8_t buf[8];
-	MDB_val key = id_key(buf, conf->digest), there;
+	MDB_val key = store_id_key(buf, conf->digest), there;
 
 	if (mdb_get(store->txn, store->db[DB_CONF], &key, &there) == 0)
 		return STATUS_OK;
@@ -552,7 +402,7 @@ enum status store_get_configuration(struct store *store, uint64_t digest, struct
 {
 	uint8_t buf[8];
 	struct span packed;
-	enum status status = get_span(store, DB_CONF, id_key(buf, digest), arena, &packed, err);
+	enum status status = get_span(store, DB_CONF, store_id_key(buf, digest), arena, &packed, err);
 
 	if (status != STATUS_OK)
 		return status;

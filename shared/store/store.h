@@ -16,7 +16,7 @@
 
 #include "shared/model/smtp_event.h"
 
-#define STORE_SCHEMA 1
+#define STORE_SCHEMA 2
 
 struct store;
 

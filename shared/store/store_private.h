@@ -9,7 +9,7 @@
 
 enum store_db { DB_TX, DB_INDEX, DB_OPEN, DB_CONF, DB_LIST, DB_GAP, DB_META, DB_COUNT };
 
-#define RECORD_HEADER 8 /* version, flags, outcome, 0, cause (2), 0, 0 */
+#define STORE_DICTIONARY 1 /* the newest; an old number stays readable for ever */
 
 struct store {
 	MDB_env *env;
@@ -19,7 +19,8 @@ struct store {
 	int lock_fd;
 	uint64_t size_limit;
 	char *directory;
-	struct strbuf packed;
+	struct strbuf packed, plain;
+	struct store_squeeze *squeeze;
 	struct arena scratch;
 };
 
@@ -27,7 +28,18 @@ struct store {
 enum status store_fault(struct errinfo *err, const struct store *store, const char *what, int rc);
 /* A read transaction when none is open; *own says whether the caller must end it. */
 enum status store_need_txn(struct store *store, bool *own, struct errinfo *err) MUST_CHECK;
-enum status store_decode(MDB_val value, struct arena *arena, Transaction **out) MUST_CHECK;
+/* The bytes of a record; they live until the next call. */
+enum status store_encode(struct store *store, const Transaction *tx, MDB_val *out) MUST_CHECK;
+enum status store_decode(struct store *store, MDB_val value, struct arena *arena, Transaction **out) MUST_CHECK;
+void store_squeeze_free(struct store_squeeze *squeeze);
+/* What records are deflated against; empty for a number that is not known. */
+struct span store_dictionary(unsigned number);
+static inline MDB_val store_id_key(uint8_t buf[8], uint64_t id)
+{
+	store_put_be(buf, id, 8);
+	return (MDB_val){8, buf};
+}
+
 uint64_t store_used_bytes(struct store *store);
 
 #endif
