@@ -63,7 +63,8 @@ static uint64_t waiting_bytes(const struct journal *journal)
 	return sum;
 }
 
-/* Begin the next segment. The old one is closed, which releases its lock and so finishes it. */
+/* Begin the next segment. The old one's lock is released, which finishes it; closing alone would not do while the flusher
+ * has its duplicate. */
 static bool next_segment(struct journal *journal)
 {
 	uint8_t header[SEGMENT_HEADER] = SEGMENT_MAGIC;
@@ -72,6 +73,7 @@ static bool next_segment(struct journal *journal)
 
 	if (journal->fd >= 0) {
 		fdatasync(journal->fd);
+		flock(journal->fd, LOCK_UN);
 		close(journal->fd);
 		journal->fd = -1;
 		journal->number++;
