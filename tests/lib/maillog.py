@@ -63,7 +63,8 @@ class Log:
     def __init__(self, text, ignore=()):
         """ignore: client addresses whose sessions and messages are left out."""
         self.sessions = []
-        self.messages = {}
+        self.messages = {}  # the last of each queue id
+        self.earlier = []   # those whose queue id was used again: Postfix's short ones come back within seconds
         self.rejects = []
         self.other = []
         self.lines = 0
@@ -81,13 +82,14 @@ class Log:
         self.sessions = [s for s in self.sessions if s.address not in ignore]
         self.rejects = [r for r in self.rejects if r["session"].address not in ignore]
         self.messages = {i: m for i, m in self.messages.items() if m.address not in ignore}
+        self.earlier = [m for m in self.earlier if m.address not in ignore]
 
     def message(self, queue_id):
         return self.messages.setdefault(queue_id, Message(queue_id))
 
     def clients(self):
         """Every message that came in over SMTP."""
-        return [message for message in self.messages.values() if message.address is not None]
+        return [message for message in [*self.messages.values(), *self.earlier] if message.address is not None]
 
     def _smtpd(self, tag, pid, text):
         if match := CONNECT.match(text):
@@ -96,6 +98,8 @@ class Log:
             self._open[pid] = session
         elif match := CLIENT.match(text):
             session = self._open[pid]
+            if before := self.messages.pop(match["queue_id"], None):
+                self.earlier.append(before)
             message = self.message(match["queue_id"])
             message.address, message.session = match["address"], session
             if login := re.search(r", sasl_username=([^,]*)", match["rest"]):

@@ -1,6 +1,7 @@
-postfix_tests = %D%/t3-attach.py %D%/t3-follow.py %D%/t3-journal.py %D%/t3-lab.py %D%/t3-logrotate.py %D%/t3-mail.py
+postfix_tests = %D%/t3-attach.py %D%/t3-away.py %D%/t3-follow.py %D%/t3-journal.py %D%/t3-kill.py %D%/t3-lab.py \
+	%D%/t3-logrotate.py %D%/t3-mail.py %D%/t3-truth.py
 
-EXTRA_DIST += $(postfix_tests) %D%/soak-away.py %D%/soak-truth.py %D%/soak-kill.py %D%/soak-faults.py .ci/run \
+EXTRA_DIST += $(postfix_tests) .ci/run \
 	tests/lib/debian.sh tests/lib/hooks.py tests/lib/lab.py tests/lib/load.py tests/lib/maillog.py \
 	tests/lib/quickstart.py tests/lib/smtp.py tests/lib/standin.py tests/lib/tap.py tests/lib/truth.py tests/lib/wait.py
 

@@ -478,6 +478,29 @@ static void a_session_without_mail_leaves_a_record(void **state)
 	assert_int_equal(record(b, 0)->ordinal, 0);
 }
 
+static void two_sessions_without_mail_each_get_their_own_log_lines(void **state)
+{
+	struct bench *b = *state;
+
+	log_line(b, TYPE(LINK_CONNECT), 77, "", "", T0);
+	log_line(b, TYPE(LINK_CONNECT), 78, "", "", T0);
+	say(b, TYPE(LINK_CONNECT), 1, 4242, "", T0 + 100);
+	say(b, TYPE(LINK_CONNECT), 2, 4243, "", T0 + 110);
+	say(b, TYPE(LINK_IDENTIFY), 2, 4243, "", T0 + 200);
+	say(b, TYPE(LINK_DISCONNECT), 1, 4242, "", T0 + 300);
+	say(b, TYPE(LINK_DISCONNECT), 2, 4243, "", T0 + 310);
+	/* both clients are the same; only what they said tells them apart */
+	log_line(b, TYPE(LINK_DISCONNECT), 78, "", "ehlo=1 quit=1 commands=2", T0);
+	log_line(b, TYPE(LINK_DISCONNECT), 77, "", "quit=1 commands=1", T0);
+	correlate_tick(b->c, T0 + 2 * S);
+	flush(b);
+	assert_int_equal(b->n_records, 2);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(record(b, i)->outcome, POSTTRACE__OUTCOME__NO_MAIL);
+		assert_int_equal(record(b, i)->sources, 1 << 1 | 1 << 3);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -492,6 +515,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(a_session_goes_on_when_its_milter_was_killed, enter, leave),
 	    cmocka_unit_test_setup_teardown(a_client_port_that_is_used_again_is_another_session, enter, leave),
 	    cmocka_unit_test_setup_teardown(a_session_without_mail_leaves_a_record, enter, leave),
+	    cmocka_unit_test_setup_teardown(two_sessions_without_mail_each_get_their_own_log_lines, enter, leave),
 	};
 	return RUN_UNIT_TESTS(tests);
 }

@@ -39,7 +39,7 @@ def kill_under_load(tap, hook):
         ids = {m.queue_id for m in postfix.oracle().clients()}
         tap.same(len(ids), MESSAGES, f"{name}: Postfix took every message")
         same(tap, (t["queue_id"] for t in export), ids, f"{name}: each message is in exactly one transaction")
-        want = tuple(sorted(f"{n}ok.source@lab.test" for n in range(1, RECIPIENTS + 1)))
+        want = tuple(sorted(["ok.source@lab.test"] + [f"{n}ok.source@lab.test" for n in range(2, RECIPIENTS + 1)]))
         halves = [t for t in export if not t["sources"][hook.replace("policyd", "policy")]] if hook != "recorder" else []
         whole = [t for t in export if t not in halves]
         said = [tuple(sorted(r["address"] for r in t["recipients"])) for t in whole]

@@ -18,6 +18,7 @@ from tap import run
 from truth import check_log, check_whole, check_without_log, check_without_milter
 
 MESSAGES = int(os.environ.get("LAB_MESSAGES", "3000"))
+BESIDE = 50
 
 
 def scene(tap, label, messages, check, hooks=HOOKS, settings=None, half_way=None):
@@ -52,7 +53,7 @@ def check_around(tap, label, sessions, log, export, gap):
     check_log(tap, label, log, export)
     touched = {s.port for s in sessions if s.began_at < gap[1] + 0.1 and s.began_at + s.seconds > gap[0] - 0.1}
     tap.note(f"{label}: {len(touched)} of {len(sessions)} sessions were open while it was away, {gap[1] - gap[0]:.2f} s")
-    tap.ok(0 < len(touched) < len(sessions) // 2, f"{label}: the gap hit some sessions, and not half of them")
+    tap.ok(touched and len(sessions) - len(touched) >= BESIDE, f"{label}: the gap hit some sessions, and {BESIDE} were beside it")
     check_whole(tap, f"{label}, sessions beside it", [s for s in sessions if s.port not in touched], None,
                 [t for t in export if t["client"]["port"] and t["client"]["port"] not in touched])
 
@@ -66,8 +67,8 @@ def main(tap):
     scene(tap, "recorder restarted", some, lambda *a: check_whole(*a[:-1]), half_way=lambda p: p.recorder.restart())
     scene(tap, "recorder killed", some, lambda *a: check_whole(*a[:-1]), half_way=lambda p: p.recorder.restart(kill=True))
     for hook in ("milter", "policyd"):
-        scene(tap, f"{hook} restarted", some, check_around, half_way=lambda p: p.daemons[hook].restart())
-        scene(tap, f"{hook} killed", some, check_around, half_way=lambda p: p.daemons[hook].restart(kill=True))
+        scene(tap, f"{hook} restarted", max(some, 900), check_around, half_way=lambda p: p.daemons[hook].restart())
+        scene(tap, f"{hook} killed", max(some, 900), check_around, half_way=lambda p: p.daemons[hook].restart(kill=True))
 
 
 run(main)
