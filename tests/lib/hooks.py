@@ -24,8 +24,8 @@ WITNESS = {"milter": "milter", "policyd": "policy"}
 SANITIZED = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:", "WARNING: ThreadSanitizer")
 
 
-MILTER = "{ unix:posttrace/milter.sock, connect_timeout=%s, command_timeout=%s, content_timeout=%s, default_action=accept }"
-POLICY = "check_policy_service { unix:posttrace/policy.sock, policy_context=%s, timeout=%s, try_limit=%d, default_action=DUNNO }"
+MILTER = "{ unix:%s/milter.sock, connect_timeout=%s, command_timeout=%s, content_timeout=%s, default_action=accept }"
+POLICY = "check_policy_service { unix:%s/policy.sock, policy_context=%s, timeout=%s, try_limit=%d, default_action=DUNNO }"
 # restriction list: what stands in it already (as lab.py has it), each step with a tracepoint in front, and one behind
 LISTS = {
     "client": ["check_client_access texthash:{conf}/client_access"],
@@ -36,18 +36,29 @@ LISTS = {
 }
 
 
-def attach_by_hand(postfix, tracepoints, timeout="1s", tries=1, milter=("1s", "1s", "1s")):
-    """The hooks with the braces under test: 1 tracepoint (in front of the relay list), or 12 of them."""
-    settings = [f"smtpd_milters={MILTER % milter}", f"non_smtpd_milters={MILTER % milter}"]
+def milter_setting(timeouts=("1s", "1s", "1s"), sockets="posttrace"):
+    return MILTER % (sockets, *timeouts)
+
+
+def tracepoint_settings(postfix, tracepoints, timeout="1s", tries=1, sockets="posttrace"):
+    """The restriction lists with 1 tracepoint (in front of the relay list), or 12 of them."""
+    settings = {}
     for name, steps in LISTS.items():
         steps = [step.format(conf=postfix.conf) for step in steps]
         digest = hashlib.sha256("".join(step + "\n" for step in steps).encode()).hexdigest()[:16]
-        points = [POLICY % (f"pt:main:{name}:{n + 1}:{digest}", timeout, tries) for n in range(len(steps) + 1)]
+        points = [POLICY % (sockets, f"pt:main:{name}:{n + 1}:{digest}", timeout, tries) for n in range(len(steps) + 1)]
         if tracepoints == 1:
             points = points[:1] if name == "relay" else []
         woven = [x for pair in zip(points, steps) for x in pair] + points[len(steps):] if points[1:] else points + steps
-        settings.append(f"smtpd_{name}_restrictions={', '.join(woven)}")
-    postfix.postconf("-e", *settings)
+        settings[f"smtpd_{name}_restrictions"] = ", ".join(woven)
+    return settings
+
+
+def attach_by_hand(postfix, tracepoints):
+    """The hooks with the braces that README.md gives."""
+    settings = {"smtpd_milters": milter_setting(), "non_smtpd_milters": milter_setting(),
+                **tracepoint_settings(postfix, tracepoints)}
+    postfix.postconf("-e", *(f"{name}={value}" for name, value in settings.items()))
 
 
 def build_dir():

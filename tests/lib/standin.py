@@ -9,6 +9,10 @@ Each takes connections on a unix-domain socket and treats them as its mode says,
     noise    answers everything with random bytes
     http     answers everything like a web server
     endless  answers with bytes that never end a packet or a line
+
+and, for a policy service,
+
+    word     answers with an action that Postfix does not know: the only one of these that costs mail
 """
 
 import os
@@ -17,11 +21,12 @@ import socket
 import threading
 
 MODES = ("silent", "deaf", "close", "half", "noise", "http", "endless")
+WORD = "word"
 
 
 class StandIn:
     def __init__(self, path, mode):
-        assert mode in MODES
+        assert mode in MODES + (WORD,)
         self.path, self.mode = path, mode
         self.connections = 0
         self.open = []
@@ -71,6 +76,8 @@ class StandIn:
                     sock.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
                 elif self.mode == "endless":
                     sock.sendall(b"\x7f" * 4096)
+                elif self.mode == WORD:
+                    sock.sendall(b"action=WHATEVER\n\n")
         except OSError:
             pass
 
