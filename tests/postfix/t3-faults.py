@@ -21,6 +21,7 @@ from lab import Postfix, free_port
 from smtp import Gone, Smtp
 from standin import MODES, WORD, StandIn
 from tap import run
+from wait import wait_for
 
 TRACEPOINTS = (1, 12)
 CLIENT = "127.0.0.2"
@@ -272,11 +273,23 @@ class OurOwn:
         if hook == "milter" and hung:
             self.local()
         undo()
+        if hook == "policyd" and hung:
+            for where in ("warm", where_cold):
+                wait_for(f"{where} to ask policyd again", lambda where=where: self.asks_again(where), 30)
         mails = {key: measured.mails for key, measured in side_by_side(
             {where: (lambda where=where: session(server[where])) for where in ("warm", where_cold)}).items()}
         for key, sent in mails.items():
             self.judge(f"after {name}, {key.rstrip('0123456789')}", Measured(sent))
         self.back += [(name, mail.sender) for sent in mails.values() for mail in sent]
+
+    def asks_again(self, where):
+        """Postfix keeps the connection whose reply it gave up, and each request on it fails at once, until that reply comes:
+        policyd has to be scheduled first, and smtpd to be idle."""
+        complaints = lambda: self.postfix.read_log().count("problem talking to server")
+        before = complaints()
+        sender = session(self.services.server[where], 1)[0].sender
+        self.postfix.wait_log(lambda text: f"from=<{sender}>" in text, "a message to be queued")
+        return complaints() == before
 
     def local(self):
         before = self.postfix.read_log().count("(queue active)")
