@@ -31,6 +31,7 @@ libposttrace_a_SOURCES = \
 	%D%/postfix/child.c %D%/postfix/child.h \
 	%D%/store/store.c %D%/store/store.h \
 	%D%/store/store_dictionary.c \
+	%D%/store/store_guard.c \
 	%D%/store/store_key.c %D%/store/store_key.h \
 	%D%/store/store_private.h \
 	%D%/store/store_record.c \

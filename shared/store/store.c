@@ -51,6 +51,9 @@ enum status store_fault(struct errinfo *err, const struct store *store, const ch
 	default:
 		status = STATUS_IO;
 	}
+	if (status == STATUS_INVALID)
+		return errinfo_set(err, status, "store %s is damaged: %s: %s; restore a backup or move it away", store->directory, what,
+		    mdb_strerror(rc));
 	return errinfo_set(err, status, "store %s: %s: %s", store->directory, what, mdb_strerror(rc));
 }
 
@@ -75,6 +78,16 @@ static enum status check_file(const struct store *store, struct errinfo *err)
 		    store->directory, (unsigned long long)st.st_size,
 		    (unsigned long long)((info.me_last_pgno + 1) * stat.ms_psize));
 	return STATUS_OK;
+}
+
+/* LMDB 0.9 maps an empty file for a reader and then looks behind its end. */
+static bool is_empty(const struct store *store)
+{
+	char path[4200];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/data.mdb", store->directory);
+	return !store->writer && stat(path, &st) == 0 && st.st_size == 0;
 }
 
 static enum status take_writer_lock(struct store *store, struct errinfo *err)
@@ -173,7 +186,7 @@ enum status store_open(
 	}
 	if (store->writer && (status = take_writer_lock(store, err)) != STATUS_OK)
 		goto fail;
-	rc = mdb_env_create(&store->env);
+	rc = is_empty(store) ? ENOENT : mdb_env_create(&store->env);
 	if (rc == 0)
 		rc = mdb_env_set_maxdbs(store->env, DB_COUNT);
 	if (rc == 0)
@@ -204,6 +217,8 @@ enum status store_open(
 	status = check_file(store, err);
 	if (status != STATUS_OK)
 		goto fail;
+	if (!store->writer) /* the recorder is to leave a core */
+		store_guard(store);
 	mdb_reader_check(store->env, &dead);
 	status = open_dbs(store, err);
 	if (status != STATUS_OK)
@@ -219,6 +234,7 @@ void store_close(struct store *store)
 {
 	if (!store)
 		return;
+	store_guard_end(store);
 	if (store->txn)
 		mdb_txn_abort(store->txn);
 	if (store->env)

@@ -26,6 +26,9 @@ struct store {
 
 /* The sentence for an LMDB fault. */
 enum status store_fault(struct errinfo *err, const struct store *store, const char *what, int rc);
+/* For a process that only reads: from here to the end, a crash is a sentence and exit 3. One store at a time. */
+void store_guard(const struct store *store);
+void store_guard_end(const struct store *store);
 /* A read transaction when none is open; *own says whether the caller must end it. */
 enum status store_need_txn(struct store *store, bool *own, struct errinfo *err) MUST_CHECK;
 /* The bytes of a record; they live until the next call. */

@@ -72,8 +72,10 @@ enum status store_prune(
     struct store *store, int64_t before_us, uint64_t size_limit, size_t max, size_t *n, struct errinfo *err)
 {
 	enum status status = STATUS_OK;
+	int dead;
 
 	*n = 0;
+	mdb_reader_check(store->env, &dead); /* one that was killed would hold on to the pages that become free here */
 	while (*n < max && status == STATUS_OK) {
 		uint64_t id = end_id(store, false);
 

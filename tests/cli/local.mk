@@ -3,8 +3,9 @@ check_PROGRAMS += tests/cli/cli_tool
 tests_cli_cli_tool_SOURCES = %D%/cli_tool.c query/timespec.c
 tests_cli_cli_tool_LDADD = $(BASE_LIBS)
 
-dist_check_SCRIPTS += %D%/t1001-the-command-answers.py
-TESTS += %D%/t1001-the-command-answers.py
+cli_tests = %D%/t1001-the-command-answers.py %D%/t1002-a-damaged-store.py
+dist_check_SCRIPTS += $(cli_tests)
+TESTS += $(cli_tests)
 
 if HAVE_CMOCKA
 unit_tests += tests/cli/test_timespec

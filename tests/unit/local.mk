@@ -14,6 +14,10 @@ unit_tests += tests/unit/test_store
 tests_unit_test_store_SOURCES = %D%/test_store.c %D%/unit.h
 tests_unit_test_store_LDADD = $(UNIT_LIBS)
 
+unit_tests += tests/unit/test_store_faults
+tests_unit_test_store_faults_SOURCES = %D%/test_store_faults.c %D%/unit.h
+tests_unit_test_store_faults_LDADD = $(UNIT_LIBS)
+
 unit_tests += tests/unit/test_store_size
 tests_unit_test_store_size_SOURCES = %D%/test_store_size.c %D%/unit.h
 tests_unit_test_store_size_LDADD = $(UNIT_LIBS)
